@@ -3,10 +3,18 @@
 //! It links no contender and draws nothing. What can be measured from outside a worker process is measured
 //! from outside; a number that was not measured is a state with a reason, never a zero.
 
+#![deny(unsafe_code)]
+
 pub mod contender;
+pub mod counters;
 pub mod definition;
+pub mod environment;
 pub mod error;
+pub mod memory;
+pub mod pin;
 pub mod protocol;
+pub mod stats;
+mod sys;
 pub mod worker;
 
 pub use error::{Error, Result};

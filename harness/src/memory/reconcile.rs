@@ -1,0 +1,115 @@
+//! From readings at several populations to a bill per unit, if the ledgers agree.
+
+use super::{Process, System};
+use crate::stats::theil_sen;
+use switchmark_schema::{Memory, PerUnitBytes};
+
+/// Both ledgers at one population.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Units parked.
+    pub units: u64,
+    /// The worker's process.
+    pub process: Process,
+    /// The machine.
+    pub system: System,
+    /// Resident bytes of the units' stacks, where the worker can tell.
+    pub user_stack: Option<u64>,
+}
+
+/// How far the ledgers may disagree on a component that both see.
+const TOLERANCE: f64 = 0.10;
+
+/// What the machine books for others meanwhile, in bytes over the whole growth: it bounds how small a
+/// component the two ledgers can be compared on.
+const BACKGROUND: f64 = (1 << 20) as f64;
+
+/// The bill, or why it cannot be trusted.
+pub fn bill(readings: &[Reading]) -> Result<Memory, String> {
+    let slope = |of: &dyn Fn(&Reading) -> u64| {
+        let points: Vec<(f64, f64)> = readings.iter().map(|r| (r.units as f64, of(r) as f64)).collect();
+        theil_sen(&points).ok_or_else(|| "fewer than two populations were read".to_owned())
+    };
+    let anonymous = slope(&|r| r.process.anonymous)?;
+    let page_tables = slope(&|r| r.process.page_tables)?;
+    let largest = readings.iter().map(|r| r.units).max().unwrap_or(1) as f64;
+    let agree = |name: &str, process: f64, system: f64| {
+        let allowed = (TOLERANCE * process.abs()).max(BACKGROUND / largest);
+        if (process - system).abs() <= allowed {
+            return Ok(());
+        }
+        Err(format!(
+            "the ledgers disagree on {name}: {process:.0} bytes a unit by the process, {system:.0} by the system"
+        ))
+    };
+    agree("user pages", anonymous, slope(&|r| r.system.anonymous)?)?;
+    agree("page tables", page_tables, slope(&|r| r.system.page_tables)?)?;
+    let told = readings.iter().all(|r| r.user_stack.is_some());
+    let user_stack = if told {
+        slope(&|r| r.user_stack.unwrap_or(0))?
+    } else {
+        0.0
+    };
+    // A component that does not grow can come out a few bytes below zero: the machine gave something back.
+    let part = |value: f64| value.max(0.0);
+    let mut bytes = PerUnitBytes {
+        total: 0.0,
+        user_stack: part(user_stack),
+        user_other: part(anonymous - user_stack),
+        kernel_stack: part(slope(&|r| r.system.kernel_stack)?),
+        slab: part(slope(&|r| r.system.slab)?),
+        page_tables: part(page_tables),
+    };
+    bytes.total = bytes.user_stack + bytes.user_other + bytes.kernel_stack + bytes.slab + bytes.page_tables;
+    Ok(Memory {
+        per_unit_bytes: bytes,
+        vmas_per_unit: part(slope(&|r| r.process.mappings)?),
+        virtual_bytes: part(slope(&|r| r.process.virtual_size)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread's bill as measured by hand: 9 776 + 16 384 + 7 908 + 4 121 bytes over fixed costs.
+    fn readings(system_anonymous: u64) -> Vec<Reading> {
+        let at = |units: u64| Reading {
+            units,
+            process: Process {
+                anonymous: (3 << 20) + units * 9_776,
+                page_tables: 100_000 + units * 4_121,
+                virtual_size: units * 2_214_781,
+                mappings: 60 + units * 4,
+            },
+            system: System {
+                kernel_stack: 5_000_000 + units * 16_384,
+                slab: 90_000_000 + units * 7_908,
+                page_tables: 2_000_000 + units * 4_121,
+                anonymous: 80_000_000 + units * system_anonymous,
+            },
+            user_stack: Some(units * 8_192),
+        };
+        [2_500, 5_000, 10_000].map(at).to_vec()
+    }
+
+    #[test]
+    fn the_whole_bill_is_four_times_the_resident_part() {
+        let memory = bill(&readings(9_776)).unwrap();
+        let bytes = memory.per_unit_bytes;
+        assert!((bytes.total - 38_189.0).abs() < 1.0, "{bytes:?}");
+        assert!((bytes.user_stack - 8_192.0).abs() < 1.0 && (bytes.user_other - 1_584.0).abs() < 1.0);
+        assert!((memory.vmas_per_unit - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ledgers_that_disagree_are_no_bill() {
+        let error = bill(&readings(12_000)).unwrap_err();
+        assert!(error.contains("user pages") && error.contains("12000"), "{error}");
+    }
+
+    #[test]
+    fn one_population_is_no_slope() {
+        assert!(bill(&readings(9_776)[..1]).is_err());
+    }
+}
