@@ -1,0 +1,55 @@
+//! The switch: what every architecture provides, and which file provides it here.
+//!
+//! A *context* is a stack that nobody runs on, named by its saved stack pointer. Three words lie at that
+//! pointer, the same three however the context was left, so that a debugger can find them without knowing how:
+//!
+//! ```text
+//!   sp + 16   frame pointer (RBP)
+//!   sp +  8   RBX
+//!   sp        address at which the context goes on
+//! ```
+//!
+//! | function | who calls it | what it does |
+//! |---|---|---|
+//! | `prepare_raw` | `raw` | lays a context that runs `entry(argument, link, flag)` at its first resume |
+//! | `resume` | `raw`, the outer side | saves itself in the link and goes into the context, by `call` |
+//! | `suspend` | `raw`, the inner side | saves itself and goes back to whom the link names, by `ret` |
+//! | `finish` | `raw`, the inner side | goes back for good |
+//! | `prepare_task` | `sched` | lays a context that runs `entry(argument)` at its first switch |
+//! | `switch` | `sched` | saves itself and goes to a context, both of equal rank |
+//! | `leave` | `sched` | goes to a context and is never seen again |
+//! | `stack_pointer` | identity | where the running code stands |
+//!
+//! **Who owns which register.** A switch saves RBX, RBP and RSP, because the compiler does not let an `asm!` block
+//! declare the first two lost; every other register is declared lost, so the compiler saves what it needs and
+//! nothing else. A switch therefore costs what its call site has alive. Control words are not saved: a coroutine
+//! that changes MXCSR, the x87 control word or the direction flag and suspends before it restores them hands its
+//! setting on, as it would to a function it calls.
+//!
+//! **Return predictor.** `resume` and `suspend` pair a `call` with a `ret`, and the first entry jumps, so the
+//! processor's return stack stays in step. `switch` has no pair to offer: its `ret` would be predicted only when
+//! both sides stopped at the same place. It jumps instead, through the indirect predictor, which learns the
+//! pattern of places, and it is inlined so that each place has a jump of its own.
+//!
+//! Nothing unwinds through a switch: `raw` and `sched` catch at the root of each stack, and the roots are functions
+//! through which a panic cannot pass.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "switchmark-runtime runs on Linux only: its stacks, guards and wake-ups are Linux system calls"
+);
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!(
+    "switchmark-runtime has no switch for this architecture yet: add runtime/src/arch/<arch>.rs and name it here"
+);
+
+#[cfg(target_feature = "apxf")]
+compile_error!(
+    "switchmark-runtime cannot switch with target feature apxf: r16 to r31 are not in the clobber list of its asm! blocks"
+);
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::*;

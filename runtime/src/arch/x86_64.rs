@@ -1,0 +1,273 @@
+#![allow(unsafe_code, reason = "the switch is inline assembly")]
+//! The switch on x86-64, System V.
+//!
+//! A fresh raw context, and the same after its first resume:
+//!
+//! ```text
+//!   link + 8   (caller's data: the closure lies above)
+//!   link       saved stack pointer of whoever resumed  <- root's CFA is computed from here
+//!   link - 8   entry function          | return address into the trampoline, which never returns
+//!   link - 16  trampoline  <- sp       |
+//! ```
+//!
+//! A fresh scheduled context is the same, with the argument of `entry` where raw keeps its link.
+//!
+//! **Backtraces.** The raw trampoline tells the unwinder that its caller's frame is wherever the link points, plus the
+//! three saved words, so a backtrace goes on into the resumer. The scheduled trampoline has no caller: its return
+//! address is declared undefined and every walk ends there. Both are marked as signal frames, since gdb accepts a
+//! jump to another stack only across one; the price is that unwinders then look up the return address itself, not
+//! the byte before it, hence the `int3` behind each label.
+//!
+//! Tried: a `ret` instead of `pop` and `jmp` in `switch`. See the head of `arch/mod.rs` for why it lost.
+
+use core::arch::{asm, global_asm};
+use core::mem::MaybeUninit;
+
+/// A register's worth of a value that may be smaller than the register.
+pub(crate) type Word = MaybeUninit<u64>;
+
+/// Stack alignment that the ABI asks for at a call.
+pub(crate) const STACK_ALIGN: usize = 16;
+
+global_asm!(
+    ".pushsection .text.switchmark_runtime_roots,\"ax\",@progbits",
+    ".balign 16",
+    ".hidden switchmark_runtime_0_1_raw_root",
+    ".globl switchmark_runtime_0_1_raw_root",
+    ".type switchmark_runtime_0_1_raw_root,@function",
+    "switchmark_runtime_0_1_raw_root:",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    // DW_CFA_def_cfa_expression, 5 bytes: DW_OP_breg7 (rsp) + 0, DW_OP_deref, DW_OP_plus_uconst 24. At the return address
+    // rsp is the link, the link holds the resumer's stack pointer, and three saved words lie there.
+    ".cfi_escape 0x0f, 5, 0x77, 0x00, 0x06, 0x23, 0x18",
+    ".cfi_offset rip, -24",
+    ".cfi_offset rbx, -16",
+    ".cfi_offset rbp, -8",
+    // Entered by the `call` of `resume`: rdi is the argument, rsi the flag, rdx this context.
+    "mov rcx, [rdx + 8]",
+    "lea rsp, [rdx + 16]",
+    "mov rdx, rsi",
+    "mov rsi, rsp",
+    "lea rax, [rip + 2f]",
+    "push rax",
+    "jmp rcx",
+    "2:",
+    "int3",
+    ".cfi_endproc",
+    ".size switchmark_runtime_0_1_raw_root, . - switchmark_runtime_0_1_raw_root",
+    ".balign 16",
+    ".hidden switchmark_runtime_0_1_task_root",
+    ".globl switchmark_runtime_0_1_task_root",
+    ".type switchmark_runtime_0_1_task_root,@function",
+    "switchmark_runtime_0_1_task_root:",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    ".cfi_undefined rip",
+    // Entered by the `jmp` of `switch` or `leave`, which popped our address: rsp points at the entry function.
+    "pop rcx",
+    "mov rdi, [rsp]",
+    "xor ebp, ebp",
+    "lea rax, [rip + 2f]",
+    "push rax",
+    "jmp rcx",
+    "2:",
+    "int3",
+    ".cfi_endproc",
+    ".size switchmark_runtime_0_1_task_root, . - switchmark_runtime_0_1_task_root",
+    ".popsection",
+);
+
+unsafe extern "sysv64" {
+    #[link_name = "switchmark_runtime_0_1_raw_root"]
+    safe fn raw_root();
+    #[link_name = "switchmark_runtime_0_1_task_root"]
+    safe fn task_root();
+}
+
+/// Entry of a raw context: the first value, the link, and the flag of the first resume.
+pub(crate) type RawEntry = unsafe extern "sysv64" fn(Word, *mut *mut u8, usize) -> !;
+
+/// Entry of a scheduled context.
+pub(crate) type TaskEntry = unsafe extern "sysv64" fn(*const ()) -> !;
+
+/// Lays a context below `link` that enters `entry` at its first [`resume`].
+///
+/// # Safety
+/// `link` is aligned to [`STACK_ALIGN`] and lies in a stack that nobody uses from two words below it downwards.
+pub(crate) unsafe fn prepare_raw(link: *mut *mut u8, entry: RawEntry) -> *mut u8 {
+    // SAFETY: the caller vouches for the two words below the link.
+    unsafe { prepare(link.cast(), entry as usize, raw_root as *const () as usize) }
+}
+
+/// Lays a context below `at` that enters `entry(argument)` at its first [`switch`].
+///
+/// # Safety
+/// `at` is aligned to [`STACK_ALIGN`] and it, and everything below it, lies in a stack that nobody uses.
+pub(crate) unsafe fn prepare_task(at: *mut usize, entry: TaskEntry, argument: *const ()) -> *mut u8 {
+    // SAFETY: the caller vouches for this word.
+    unsafe { at.write(argument.expose_provenance()) };
+    // SAFETY: and for those below it.
+    unsafe { prepare(at, entry as usize, task_root as *const () as usize) }
+}
+
+unsafe fn prepare(at: *mut usize, entry: usize, root: usize) -> *mut u8 {
+    debug_assert!(
+        at.addr().is_multiple_of(STACK_ALIGN),
+        "the root of a stack is aligned for a call"
+    );
+    let entry_word = at.wrapping_sub(1);
+    let root_word = at.wrapping_sub(2);
+    // SAFETY: the callers' contract covers both words.
+    unsafe { entry_word.write(entry) };
+    // SAFETY: as above.
+    unsafe { root_word.write(root) };
+    root_word.cast()
+}
+
+/// Goes into `context`, leaving the way back in `link`; returns the value that comes out and the context that was left, null
+/// when it finished.
+///
+/// # Safety
+/// `context` was made by [`prepare_raw`] with this `link` or left by [`suspend`] through it, and is entered once.
+#[inline(always)]
+pub(crate) unsafe fn resume(
+    value: Word,
+    flag: usize,
+    context: *mut u8,
+    link: *mut *mut u8,
+) -> (Word, *mut u8) {
+    let out: Word;
+    let left: *mut u8;
+    // SAFETY: the block saves what the compiler cannot declare lost and declares the rest; the stack pointer comes back as it
+    // was, as only `suspend` and `finish` return here, by the address and the stack pointer that this block left.
+    unsafe {
+        asm!(
+            "push rbp",
+            "push rbx",
+            // Where the stack pointer will stand behind the call.
+            "lea rax, [rsp - 8]",
+            "mov [rcx], rax",
+            "call [rdx]",
+            "pop rbx",
+            "pop rbp",
+            inlateout("rdi") value => out,
+            inlateout("rsi") flag => left,
+            inlateout("rdx") context => _,
+            inlateout("rcx") link => _,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    (out, left)
+}
+
+/// Goes back to whom `link` names; returns the value and flag of the next [`resume`].
+///
+/// # Safety
+/// Runs on the stack whose link this is, while it is resumed.
+#[inline(always)]
+pub(crate) unsafe fn suspend(value: Word, link: *mut *mut u8) -> (Word, usize) {
+    let input: Word;
+    let flag: usize;
+    // SAFETY: as in `resume`; rdx is where this block left the stack pointer, handed back by `resume`.
+    unsafe {
+        asm!(
+            "push rbp",
+            "push rbx",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "mov rsi, rsp",
+            "mov rsp, [rcx]",
+            "ret",
+            "2:",
+            "lea rsp, [rdx + 8]",
+            "pop rbx",
+            "pop rbp",
+            inlateout("rdi") value => input,
+            lateout("rsi") flag,
+            lateout("rdx") _,
+            inlateout("rcx") link => _,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    (input, flag)
+}
+
+/// Goes back to whom `link` names, for good.
+///
+/// # Safety
+/// As for [`suspend`]; and nothing on this stack is needed any more but what `value` names.
+#[inline(always)]
+pub(crate) unsafe fn finish(value: Word, link: *mut *mut u8) -> ! {
+    // SAFETY: the link holds the stack pointer that `resume` left, with its return address on top.
+    unsafe {
+        asm!(
+            "mov rsp, [rcx]",
+            "xor esi, esi",
+            "ret",
+            in("rdi") value,
+            in("rcx") link,
+            options(noreturn),
+        );
+    }
+}
+
+/// Saves the running context in `save` and goes to `to`; returns when somebody switches back.
+///
+/// # Safety
+/// `to` was made by [`prepare_task`] or saved by this function, and is entered once. `save` stays valid until then.
+#[inline(always)]
+pub(crate) unsafe fn switch(save: *mut *mut u8, to: *mut u8) {
+    // SAFETY: as in `resume`: rbx and rbp are saved, everything else is declared lost, and whoever switches back does so by the
+    // stack pointer left in `save`.
+    unsafe {
+        asm!(
+            "push rbp",
+            "push rbx",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "mov [rdi], rsp",
+            "mov rsp, rsi",
+            "pop rax",
+            "jmp rax",
+            "2:",
+            "pop rbx",
+            "pop rbp",
+            inlateout("rdi") save => _,
+            inlateout("rsi") to => _,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+}
+
+/// Goes to `to` and never comes back.
+///
+/// # Safety
+/// As for [`switch`]; and nothing on this stack is needed any more.
+#[inline(always)]
+pub(crate) unsafe fn leave(to: *mut u8) -> ! {
+    // SAFETY: `to` is a context, with the address at which it goes on on top.
+    unsafe {
+        asm!(
+            "mov rsp, {to}",
+            "pop rax",
+            "jmp rax",
+            to = in(reg) to,
+            options(noreturn),
+        );
+    }
+}
+
+/// The stack pointer here. Not `pure`: after a switch by migrating code the answer would differ.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let sp: usize;
+    // SAFETY: reads a register.
+    unsafe {
+        asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    sp
+}

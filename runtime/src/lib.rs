@@ -1,0 +1,59 @@
+//! Stackful coroutines: guarded stacks, direct switches, pinned to the OS thread that started them.
+//!
+//! A coroutine is a function call that can stop in the middle, because it has a stack of its own: 64 KiB, 256 KiB or 1 MiB of address
+//! space, of which it pays for the pages it touches. It blocks by letting another coroutine run, with ordinary code above and below.
+//!
+//! ```
+//! use switchmark_runtime::{Builder, chan, spawn};
+//!
+//! // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
+//! let sum = unsafe {
+//!     Builder::new().run_local(|| {
+//!         let (sender, receiver) = chan::rendezvous();
+//!         for n in 1..=4 {
+//!             let sender = sender.clone();
+//!             spawn(move || sender.send(n));
+//!         }
+//!         drop(sender);
+//!         receiver.iter().sum::<i32>()
+//!     })?
+//! };
+//! println!("the sum is {sum}");
+//! # assert_eq!(sum, 10);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! prints `the sum is 10`.
+//!
+//! **Safety model.** Entering a runtime is a program's one `unsafe` line; what it promises is written at [`Builder::run_local`] and no
+//! library could check it: that nothing suspends inside a thread-local's initialiser or under a scoped thread-local. After it, code
+//! is safe because
+//!
+//! - a started coroutine stays on its OS thread, so references into thread-locals and `!Send` values on its stack stay valid;
+//! - the runtime owns the stacks, and frees or reuses none before its coroutine has ended;
+//! - closures and results cross threads before the start and after the end only, under `Send`;
+//! - [`raw::Coroutine`], which can be forgotten while suspended, is `!Send`, takes `'static` only, and is made by an `unsafe fn`;
+//! - an overflow meets a guard, is reported with the coroutine's id, name and stack size, and aborts. C code with frames above 64 KiB
+//!   compiled without stack probes can step over a guard, and is the one exception.
+//!
+//! Not here: preemption of code that never suspends. A coroutine that computes keeps its worker.
+
+#![deny(unsafe_code)]
+
+mod arch;
+pub mod chan;
+mod metrics;
+mod park;
+pub mod raw;
+mod runtime;
+mod sched;
+mod spawn;
+pub mod stack;
+mod sys;
+pub mod task;
+
+pub use metrics::Metrics;
+pub use park::{Unparker, park, unparker, yield_now};
+pub use runtime::{Builder, Current, Handle, current};
+pub use spawn::{JoinHandle, spawn};
+pub use task::JoinError;

@@ -1,0 +1,82 @@
+//! Counters of a worker: written by it alone, read from anywhere.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one; only the owning worker may. A load and a store, not a locked operation.
+    #[inline(always)]
+    pub(crate) fn bump(&self) {
+        // Relaxed, twice: one writer, and readers want a number, not an order.
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Raises to `value` if that is more; only the owning worker may.
+    #[inline(always)]
+    pub(crate) fn raise(&self, value: u64) {
+        if value > self.get() {
+            // Relaxed: as in `bump`.
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        // Relaxed: as in `bump`.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters a worker keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) spawned: Counter,
+    pub(crate) ended: Counter,
+    pub(crate) peak_live: Counter,
+    pub(crate) switches: Counter,
+    pub(crate) parks: Counter,
+    pub(crate) inbox_wakes: Counter,
+    pub(crate) sleeps: Counter,
+}
+
+/// What a runtime has done so far: the ledger that a benchmark is checked against.
+///
+/// The closure given to `run_local` runs in a coroutine too, but is none that anybody asked for: it is not in `spawned`, `ended` or
+/// `peak_live`. Switches into it are in `switches`, because they happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Coroutines spawned.
+    pub spawned: u64,
+    /// Coroutines that have ended, in whatever way.
+    pub ended: u64,
+    /// Most coroutines that were spawned and not yet ended at one time.
+    pub peak_live: u64,
+    /// Times control came to a coroutine from another or from the worker's own stack, first entries included. A yield with
+    /// nobody else to run is none.
+    pub switches: u64,
+    /// Times `park` found no token and waited.
+    pub parks: u64,
+    /// Coroutines taken from the inbox: woken or spawned by other OS threads.
+    pub inbox_wakes: u64,
+    /// Times the worker found nothing to run and slept.
+    pub sleeps: u64,
+}
+
+impl Metrics {
+    pub(crate) fn read(counters: &Counters) -> Metrics {
+        Metrics {
+            spawned: counters.spawned.get(),
+            ended: counters.ended.get(),
+            peak_live: counters.peak_live.get(),
+            switches: counters.switches.get(),
+            parks: counters.parks.get(),
+            inbox_wakes: counters.inbox_wakes.get(),
+            sleeps: counters.sleeps.get(),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+#![allow(unsafe_code, reason = "moves values and control between stacks")]
+//! Raw coroutines: resume and suspend, no scheduler.
+//!
+//! ```
+//! use switchmark_runtime::raw::{Coroutine, Stack, State, Yielder};
+//!
+//! // SAFETY: the body suspends in no thread-local's initialiser and under no scoped thread-local.
+//! let mut squares = unsafe {
+//!     Coroutine::new(Stack::new(64 << 10)?, |yielder: &Yielder<(), u32>, (): ()| {
+//!         for n in 1..=3 {
+//!             yielder.suspend(n * n);
+//!         }
+//!         "done"
+//!     })
+//! };
+//! let mut seen = Vec::new();
+//! let end = loop {
+//!     match squares.resume(()) {
+//!         State::Yielded(square) => seen.push(square),
+//!         State::Returned(end) => break end,
+//!     }
+//! };
+//! assert_eq!((seen, end), (vec![1, 4, 9], "done"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! The top of the stack holds the *link*, the resumer's stack pointer, and above it the closure, until the first resume moves
+//! it into its frame. Whoever is resumed is a guest of the resumer: to the scheduler it is the resumer that runs, so a raw
+//! coroutine inside a scheduled one may park, and parks both.
+//!
+//! Values of up to a register's size cross in a register, larger ones as the address of where they lie, from which the other side
+//! moves them before it does anything else.
+//!
+//! A suspended coroutine that is dropped is unwound: its `suspend` panics with a payload of ours, without a message, and again at
+//! each further `suspend` until the root is reached. One whose body swallows the panic and suspends for ever keeps `drop` for ever.
+//! Under `panic = "abort"` there is no unwinding: its stack is leaked instead, with all that lies on it.
+//!
+//! ```compile_fail,E0277
+//! # use switchmark_runtime::raw::{Coroutine, Stack, Yielder};
+//! // A suspended coroutine may hold anything, also what must not leave its thread: it is not `Send`.
+//! let co = unsafe { Coroutine::new(Stack::new(4096).unwrap(), |_: &Yielder<(), ()>, ()| ()) };
+//! std::thread::spawn(move || drop(co));
+//! ```
+//!
+//! ```compile_fail,E0597
+//! # use switchmark_runtime::raw::{Coroutine, Stack, Yielder};
+//! // A coroutine can be forgotten while it is suspended, and its frames with it: it borrows nothing.
+//! let mut co = {
+//!     let local = String::from("short-lived");
+//!     let borrowed = &local;
+//!     unsafe { Coroutine::new(Stack::new(4096).unwrap(), move |_: &Yielder<(), ()>, ()| borrowed.len()) }
+//! };
+//! co.resume(());
+//! ```
+//!
+//! ```compile_fail,E0521
+//! # use switchmark_runtime::raw::{Coroutine, Stack, Yielder};
+//! // A yielder stays in its own coroutine: suspending the outer one from inside the inner would leave the inner running.
+//! let outer = unsafe {
+//!     Coroutine::new(Stack::new(4096).unwrap(), |outer: &Yielder<(), ()>, ()| {
+//!         let mut inner =
+//!             Coroutine::new(Stack::new(4096).unwrap(), move |_: &Yielder<(), ()>, ()| outer.suspend(()));
+//!         inner.resume(());
+//!     })
+//! };
+//! ```
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
+
+use crate::arch::{self, Word};
+use crate::stack::{Class, Slot, arena, pool};
+
+/// Flag of a resume: go on.
+const GO_ON: usize = 0;
+/// Flag of a resume: unwind to the root.
+const UNWIND: usize = 1;
+
+/// A guarded stack, for one coroutine after the other.
+#[derive(Debug)]
+pub struct Stack {
+    slot: Slot,
+}
+
+impl Stack {
+    /// Takes a stack with at least `bytes` usable, of the smallest class that has them.
+    pub fn new(bytes: usize) -> io::Result<Stack> {
+        Ok(Stack {
+            slot: pool::take(Class::for_bytes(bytes)?)?,
+        })
+    }
+
+    /// Usable bytes.
+    pub fn size(&self) -> usize {
+        self.slot.class.usable()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        arena::vacate(self.slot);
+        pool::give(self.slot);
+    }
+}
+
+/// What a resumed coroutine did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State<Out, Ret> {
+    /// It suspended, handing this out.
+    Yielded(Out),
+    /// It ended with this.
+    Returned(Ret),
+}
+
+/// The inner end: suspends the coroutine it was given to.
+#[repr(transparent)]
+pub struct Yielder<In, Out> {
+    link: UnsafeCell<*mut u8>,
+    marker: PhantomData<fn(Out) -> In>,
+}
+
+impl<In, Out> fmt::Debug for Yielder<In, Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Yielder").finish_non_exhaustive()
+    }
+}
+
+impl<In, Out> Yielder<In, Out> {
+    /// Hands `value` to whoever resumed this coroutine and suspends; returns the value of the next resume.
+    ///
+    /// Unwinds, with a payload of the runtime's, when the coroutine is dropped instead.
+    #[inline(always)]
+    pub fn suspend(&self, value: Out) -> In {
+        let value = ManuallyDrop::new(value);
+        // SAFETY: a yielder is reachable only from the coroutine whose link it is (neither `Send` nor `'static`), and code of that
+        // coroutine runs only while it is resumed. The other side moves `value` out before it resumes us or, to unwind us, drops it.
+        let (input, flag) = unsafe { arch::suspend(encode(&value), self.link.get()) };
+        if flag == UNWIND {
+            unwind(self.link.get());
+        }
+        // SAFETY: a resume with GO_ON carries an encoded `In`.
+        unsafe { decode(input) }
+    }
+}
+
+/// The payload by which a dropped coroutine is unwound; names it by its link.
+struct ForcedUnwind(*mut *mut u8);
+
+// SAFETY: the pointer is a name; it is compared, never followed.
+unsafe impl Send for ForcedUnwind {}
+
+#[cold]
+#[inline(never)]
+fn unwind(link: *mut *mut u8) -> ! {
+    // Not `panic!`: nothing went wrong, so no hook is to print.
+    panic::resume_unwind(Box::new(ForcedUnwind(link)))
+}
+
+type Payload = Box<dyn Any + Send>;
+
+/// A coroutine on a stack of its own, resumed by hand.
+pub struct Coroutine<In, Out, Ret> {
+    /// The suspended context; null once the body ended, and while it runs.
+    context: *mut u8,
+    link: *mut *mut u8,
+    /// The closure above the link, while it is still there.
+    unstarted: Option<unsafe fn(*mut *mut u8)>,
+    stack: ManuallyDrop<Stack>,
+    /// Not `Send` and not `Sync`: suspended frames may hold anything.
+    marker: PhantomData<(*mut (), fn(In) -> State<Out, Ret>)>,
+}
+
+impl<In, Out, Ret> fmt::Debug for Coroutine<In, Out, Ret> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coroutine")
+            .field("stack", &self.stack.slot)
+            .field("done", &self.is_done())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Offset of the closure above the link. Leaves the link aligned for a call.
+const CLOSURE_OFFSET: usize = 16;
+
+fn closure_of<F>(link: *mut *mut u8) -> *mut F {
+    link.wrapping_byte_add(CLOSURE_OFFSET.next_multiple_of(align_of::<F>()))
+        .cast()
+}
+
+impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
+    /// Makes a coroutine that runs `body` when it is first resumed.
+    ///
+    /// # Panics
+    /// If `body` itself, the closure and what it captured, takes more than half of the stack.
+    ///
+    /// # Safety
+    /// No code that runs in this coroutine suspends
+    /// 1. inside a thread-local's initialiser, or
+    /// 2. inside the extent of a scoped thread-local (set, run a closure, restore).
+    ///
+    /// And if the coroutine is forgotten while it is suspended, its OS thread never exits.
+    pub unsafe fn new<F>(stack: Stack, body: F) -> Coroutine<In, Out, Ret>
+    where
+        F: FnOnce(&Yielder<In, Out>, In) -> Ret + 'static,
+    {
+        let top = stack.slot.coloured_top();
+        let room = size_of::<F>() + align_of::<F>().max(arch::STACK_ALIGN);
+        assert!(
+            room <= stack.size() / 2,
+            "the closure is too large for the stack: box what it captures"
+        );
+        // The link is aligned as the closure is, so that their distance is a constant.
+        let link: *mut *mut u8 = top
+            .wrapping_sub(CLOSURE_OFFSET + room)
+            .map_addr(|addr| addr & !(align_of::<F>().max(arch::STACK_ALIGN) - 1))
+            .cast();
+        // SAFETY: we own the stack, nobody runs on it, and the assertion leaves the room.
+        unsafe { closure_of::<F>(link).write(body) };
+        // SAFETY: the link is aligned, and all below it is free.
+        let context = unsafe { arch::prepare_raw(link, root::<In, Out, Ret, F>) };
+        arena::occupy_raw(stack.slot, link);
+        Coroutine {
+            context,
+            link,
+            unstarted: Some(drop_closure::<F>),
+            stack: ManuallyDrop::new(stack),
+            marker: PhantomData,
+        }
+    }
+
+    /// Runs the coroutine until it suspends or ends; a panic of its body goes on here.
+    ///
+    /// # Panics
+    /// If the coroutine has ended.
+    #[inline(always)]
+    pub fn resume(&mut self, value: In) -> State<Out, Ret> {
+        self.unstarted = None;
+        let value = ManuallyDrop::new(value);
+        // SAFETY: the word encodes an `In`, which the coroutine moves out at once.
+        match unsafe { self.go(encode(&value), GO_ON) } {
+            State::Yielded(out) => State::Yielded(out),
+            State::Returned(Ok(ret)) => State::Returned(ret),
+            State::Returned(Err(payload)) => panic::resume_unwind(payload),
+        }
+    }
+
+    /// # Safety
+    /// With GO_ON the word encodes an `In`. With UNWIND the coroutine has been started.
+    #[inline(always)]
+    unsafe fn go(&mut self, word: Word, flag: usize) -> State<Out, Result<Ret, Payload>> {
+        let context = mem::replace(&mut self.context, ptr::null_mut());
+        if context.is_null() {
+            ended();
+        }
+        // SAFETY: a context that is not null was prepared or left by `suspend`, and we just took it.
+        let (word, left) = unsafe { arch::resume(word, flag, context, self.link) };
+        self.context = left;
+        if left.is_null() {
+            // SAFETY: who finishes hands out an encoded result, still in its frame, which nobody reuses before we move it.
+            State::Returned(unsafe { decode(word) })
+        } else {
+            // SAFETY: who suspends hands out an encoded `Out`.
+            State::Yielded(unsafe { decode(word) })
+        }
+    }
+}
+
+impl<In, Out, Ret> Coroutine<In, Out, Ret> {
+    /// Whether the body has ended.
+    pub fn is_done(&self) -> bool {
+        self.context.is_null()
+    }
+
+    /// Takes the stack of a coroutine that has ended; gives the coroutine back if it has not.
+    pub fn into_stack(self) -> Result<Stack, Self> {
+        if !self.is_done() {
+            return Err(self);
+        }
+        let mut this = ManuallyDrop::new(self);
+        arena::vacate(this.stack.slot);
+        // SAFETY: `this` is never dropped, so the stack is taken once.
+        Ok(unsafe { ManuallyDrop::take(&mut this.stack) })
+    }
+
+    /// Unwinds a started coroutine to its root. Returns what went wrong on the way.
+    #[cold]
+    fn unwind(&mut self) -> Option<Payload> {
+        while !self.context.is_null() {
+            let context = mem::replace(&mut self.context, ptr::null_mut());
+            // SAFETY: as in `go`; a resume with UNWIND carries no value.
+            let (word, left) = unsafe { arch::resume(MaybeUninit::uninit(), UNWIND, context, self.link) };
+            self.context = left;
+            if left.is_null() {
+                // SAFETY: as in `go`.
+                let result = unsafe { decode::<Result<Ret, Payload>>(word) };
+                return result.err().filter(|payload| {
+                    payload
+                        .downcast_ref::<ForcedUnwind>()
+                        .is_none_or(|forced| forced.0 != self.link)
+                });
+            }
+            // Somebody suspends while being unwound. His value goes nowhere.
+            // SAFETY: as in `go`.
+            drop(unsafe { decode::<Out>(word) });
+        }
+        None
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn ended() -> ! {
+    panic!("resumed a coroutine that has ended or panicked")
+}
+
+impl<In, Out, Ret> Drop for Coroutine<In, Out, Ret> {
+    #[inline]
+    fn drop(&mut self) {
+        let mut failure = None;
+        if let Some(drop_closure) = self.unstarted {
+            // SAFETY: the closure lies above the link until the first resume.
+            unsafe { drop_closure(self.link) };
+        } else if !self.context.is_null() {
+            if cfg!(panic = "abort") {
+                return;
+            }
+            failure = self.unwind();
+        }
+        // SAFETY: nobody is left on the stack, and `self` goes away.
+        unsafe { ManuallyDrop::drop(&mut self.stack) };
+        if let Some(payload) = failure {
+            panic::resume_unwind(payload);
+        }
+    }
+}
+
+unsafe fn drop_closure<F>(link: *mut *mut u8) {
+    // SAFETY: the caller says that the closure is still there.
+    unsafe { closure_of::<F>(link).drop_in_place() };
+}
+
+/// First frame of a raw coroutine. A panic cannot leave it: the ABI does not unwind, and all is caught.
+unsafe extern "sysv64" fn root<In, Out, Ret, F>(word: Word, link: *mut *mut u8, _flag: usize) -> !
+where
+    F: FnOnce(&Yielder<In, Out>, In) -> Ret,
+{
+    let result = ManuallyDrop::new(run::<In, Out, Ret, F>(word, link));
+    // SAFETY: this is the stack whose link it is; the resumer moves the result out of this frame.
+    unsafe { arch::finish(encode(&result), link) }
+}
+
+fn run<In, Out, Ret, F>(word: Word, link: *mut *mut u8) -> Result<Ret, Payload>
+where
+    F: FnOnce(&Yielder<In, Out>, In) -> Ret,
+{
+    // SAFETY: the first resume found the closure where `new` put it, and forgot it.
+    let body = unsafe { closure_of::<F>(link).read() };
+    // SAFETY: a coroutine is never unwound before its first resume, so the word encodes an `In`.
+    let input = unsafe { decode(word) };
+    // SAFETY: a yielder is the link by another name; it lives as long as the stack is in use.
+    let yielder = unsafe { &*link.cast::<Yielder<In, Out>>() };
+    panic::catch_unwind(AssertUnwindSafe(|| body(yielder, input)))
+}
+
+/// The register image of a small value, or the address of a large one.
+#[inline(always)]
+fn encode<T>(value: &ManuallyDrop<T>) -> Word {
+    let mut word = Word::uninit();
+    if size_of::<T>() <= size_of::<Word>() {
+        let from = ptr::from_ref(value).cast::<MaybeUninit<u8>>();
+        // SAFETY: the word is at least as long as the value; `MaybeUninit` keeps any bytes, also padding.
+        unsafe { ptr::copy_nonoverlapping(from, word.as_mut_ptr().cast(), size_of::<T>()) };
+    } else {
+        word.write(ptr::from_ref(value).expose_provenance() as u64);
+    }
+    word
+}
+
+/// Moves an encoded value out.
+///
+/// # Safety
+/// The word encodes a `T` that is still in place, and is decoded once.
+#[inline(always)]
+unsafe fn decode<T>(word: Word) -> T {
+    if size_of::<T>() <= size_of::<Word>() {
+        // SAFETY: the word begins with the bytes of a `T`; unaligned because its own alignment may be smaller.
+        unsafe { word.as_ptr().cast::<T>().read_unaligned() }
+    } else {
+        // SAFETY: a large value is encoded as its address.
+        let at = unsafe { word.assume_init() };
+        let at: *const T = ptr::with_exposed_provenance(at as usize);
+        // SAFETY: the caller's contract.
+        unsafe { at.read() }
+    }
+}

@@ -1,0 +1,130 @@
+//! The inbox of a worker: the only door through which other OS threads reach it.
+//!
+//! One word: null, [`SLEEPING`], [`CLOSED`], or the newest of a list of tasks linked through their records. Anybody pushes,
+//! the worker takes the whole list at once, so no place of the list is ever popped concurrently and reuse of records does no harm.
+//!
+//! Sleep is a value of the same word, so no wake can slip between the last look and the sleep:
+//!
+//! 1. The worker, with nothing to run, exchanges null for SLEEPING. If a task came in between, that fails, and it takes the task.
+//! 2. It waits on the futex of the word's low half while that reads SLEEPING. Addresses of records are multiples of 128.
+//! 3. A pusher replaces whatever is there. If that was SLEEPING, it alone wakes the worker.
+//!
+//! CLOSED is the end: the worker exchanges null for it when no task is left, and pushes fail from then on.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::sys;
+use crate::task::{self, Task};
+
+const SLEEPING: usize = 1;
+const CLOSED: usize = 2;
+
+#[derive(Debug, Default)]
+#[repr(align(64))] // Written by other threads: not in a line the worker writes at every switch.
+pub(crate) struct Inbox {
+    newest: AtomicPtr<Task>,
+}
+
+/// A push into an inbox whose worker has gone.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Inbox {
+    /// Whether a look is worth its locked operation.
+    #[inline(always)]
+    pub(crate) fn may_have_some(&self) -> bool {
+        // Relaxed: `take` acquires; a task that is not seen now is seen at the next look.
+        !self.newest.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Hands a task over, and wakes the worker if it sleeps.
+    ///
+    /// The word may be gone when the sleeper is woken, if the task was the worker's last; the caller keeps it alive.
+    pub(crate) fn push(&self, task: &'static Task) -> Result<(), Closed> {
+        // Relaxed: the exchange below confirms what was read.
+        let mut newest = self.newest.load(Ordering::Relaxed);
+        loop {
+            let below = match newest.addr() {
+                CLOSED => return Err(Closed),
+                SLEEPING => ptr::null_mut(),
+                _ => newest,
+            };
+            // Relaxed: published by the exchange.
+            task.link.store(below, Ordering::Relaxed);
+            let to = ptr::from_ref(task).cast_mut();
+            // Release: pairs with the Acquire in `take`; publishes the link, the record, and what the waker did before.
+            match self
+                .newest
+                .compare_exchange_weak(newest, to, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) if newest.addr() == SLEEPING => {
+                    sys::futex_wake(&raw const self.newest);
+                    return Ok(());
+                }
+                Ok(_) => return Ok(()),
+                Err(now) => newest = now,
+            }
+        }
+    }
+
+    /// Takes all tasks, calling `each` in the order in which they came.
+    pub(crate) fn take(&self, mut each: impl FnMut(&'static Task)) {
+        // Acquire: pairs with the Release in `push`; later pushes form a release sequence with it.
+        let mut newest = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
+        if newest.addr() <= CLOSED {
+            return;
+        }
+        let mut oldest: *mut Task = ptr::null_mut();
+        while let Some(task) = task::from_ptr(newest) {
+            // Relaxed: the list is ours.
+            newest = task.link.swap_relaxed(oldest);
+            oldest = ptr::from_ref(task).cast_mut();
+        }
+        while let Some(task) = task::from_ptr(oldest) {
+            // Relaxed: as above. Read before `each` lets go of the task.
+            oldest = task.link.load(Ordering::Relaxed);
+            each(task);
+        }
+    }
+
+    /// Sleeps until a task comes, unless one is there. Returns whether it slept.
+    pub(crate) fn sleep(&self) -> bool {
+        let sleeping = ptr::without_provenance_mut(SLEEPING);
+        // Relaxed: nothing is published by going to sleep, and what wakes us is acquired by `take`.
+        if self
+            .newest
+            .compare_exchange(ptr::null_mut(), sleeping, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err()
+        {
+            return false;
+        }
+        // Relaxed: as above.
+        while self.newest.load(Ordering::Relaxed) == sleeping {
+            sys::futex_wait(&self.newest, SLEEPING as u32);
+        }
+        true
+    }
+
+    /// Closes an empty inbox. Fails if a task came.
+    pub(crate) fn close(&self) -> bool {
+        let closed = ptr::without_provenance_mut(CLOSED);
+        // Relaxed: a push that fails learns nothing but that.
+        self.newest
+            .compare_exchange(ptr::null_mut(), closed, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// An exchange without a locked operation, on a word that only one thread uses just now.
+trait SwapRelaxed<T> {
+    fn swap_relaxed(&self, to: *mut T) -> *mut T;
+}
+
+impl<T> SwapRelaxed<T> for AtomicPtr<T> {
+    fn swap_relaxed(&self, to: *mut T) -> *mut T {
+        let from = self.load(Ordering::Relaxed);
+        self.store(to, Ordering::Relaxed);
+        from
+    }
+}

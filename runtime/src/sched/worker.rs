@@ -1,0 +1,436 @@
+#![allow(unsafe_code, reason = "switches between tasks")]
+//! A worker: its queue, its stacks and records, and the ways in which a task stops running.
+//!
+//! Every way is the same few steps: *publish* what the task waits for, *pick* the next, *switch*. The caller does the first;
+//! [`Worker::suspend`] the others. A pick takes what other threads left in the inbox (one plain load if nothing), pops the queue, and
+//! binds a stack to a task that has none yet.
+//!
+//! The end of a task has an order that matters: it picks first, so that the next task is bound to another stack, then gives its own
+//! stack to the worker, on which it still runs, then leaves for good. Nobody takes from a worker's stacks in between.
+//!
+//! **No stack.** A task for which no stack can be had waits aside while others run, and is tried again when one ends. When none can
+//! run, the oldest ends with `NoStack`.
+//!
+//! **How long a worker lives.** `run_local` holds it until every task has ended. A task that has not ended therefore vouches for its
+//! worker; handles count references of their own; and a waker on another thread, whose task may be the last and end at once, holds
+//! one while it pushes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::inject::{Closed, Inbox};
+use super::queue::Fifo;
+use crate::arch;
+use crate::metrics::Counters;
+use crate::park::Waiter;
+use crate::stack::pool::Magazine;
+use crate::stack::{Slot, arena, overflow};
+use crate::task::{self, Records, Task, state};
+
+thread_local! {
+    /// The worker of this OS thread. Read only off the arena's stacks, through [`of_thread`].
+    static OF_THREAD: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Worker {
+    // The switch path, on neighbouring lines.
+    queue: Fifo<&'static Task>,
+    current: Cell<*const Task>,
+    /// Saved context of the worker's own stack.
+    root: Cell<*mut u8>,
+    pub(crate) counters: Counters,
+    records: Records,
+    stacks: Magazine,
+    /// Stacks bound now, and how many may be.
+    bound: Cell<usize>,
+    max_bound: usize,
+    /// Tasks not yet ended, the main one included.
+    live: Cell<usize>,
+    main: Cell<*const Task>,
+    next_id: Cell<u64>,
+    starved: RefCell<VecDeque<(&'static Task, io::Error)>>,
+    inbox: Inbox,
+}
+
+// SAFETY: other threads reach a worker through handles and tasks, and use of it only `inbox`, `counters` and its address; every other
+// field is for functions that first made sure they run on the worker's own thread ([`here`]).
+unsafe impl Sync for Worker {}
+// SAFETY: it may be dropped by whoever has the last reference, when no task is left and nothing in it is tied to a thread.
+unsafe impl Send for Worker {}
+
+// A panic never leaves a worker half changed: no user code runs in the middle of its steps.
+impl std::panic::RefUnwindSafe for Worker {}
+
+/// The task this code runs in.
+#[inline(always)]
+pub(crate) fn current() -> Option<&'static Task> {
+    match arena::occupant() {
+        arena::Occupant::Task(task) => task::from_ptr(task.cast()),
+        arena::Occupant::None => on_foreign_stack(),
+    }
+}
+
+/// A task may run on a stack that is not ours, a nested library's: then its worker knows it.
+#[cold]
+fn on_foreign_stack() -> Option<&'static Task> {
+    of_thread().and_then(|worker| task::from_ptr(worker.current.get()))
+}
+
+/// The worker of this OS thread. Never inlined: what it computes must not be kept over a switch.
+#[inline(never)]
+pub(crate) fn of_thread() -> Option<&'static Worker> {
+    // SAFETY: the worker is set while its `run` is on this thread, and callers do not keep it longer than that.
+    unsafe { OF_THREAD.get().as_ref() }
+}
+
+/// The worker of a task that has not ended.
+#[inline(always)]
+pub(crate) fn of(task: &Task) -> &'static Worker {
+    let worker: *const Worker = task.worker.get().cast();
+    // SAFETY: a task that has not ended keeps its worker alive (see the head).
+    unsafe { &*worker }
+}
+
+/// The worker whose thread this is.
+#[inline(always)]
+pub(crate) fn here() -> Option<&'static Worker> {
+    match arena::occupant() {
+        arena::Occupant::Task(task) => task::from_ptr(task.cast()).map(of),
+        arena::Occupant::None => of_thread(),
+    }
+}
+
+/// Makes a task runnable that the caller has claimed, and that has not ended.
+#[inline]
+pub(crate) fn wake(task: &'static Task) {
+    let worker = of(task);
+    if here().is_some_and(|here| ptr::eq(here, worker)) {
+        // SAFETY: a live task has a place in its worker's queue, and was in no queue, as it was claimed.
+        unsafe { worker.queue.push(task) };
+    } else {
+        wake_elsewhere(task, worker);
+    }
+}
+
+#[cold]
+fn wake_elsewhere(task: &'static Task, worker: &'static Worker) {
+    // SAFETY: the task we claimed has not ended, so the worker lives, in the `Arc` that `new` made.
+    unsafe { Arc::increment_strong_count(worker) };
+    // SAFETY: the count just taken; it outlives the push, after which the task, and with it the worker, may end.
+    let worker = unsafe { Arc::from_raw(worker) };
+    worker
+        .inbox
+        .push(task)
+        .expect("a worker with a live task takes it");
+}
+
+/// Gives up a reference to a task.
+#[inline]
+pub(crate) fn release(task: &'static Task) {
+    if task.release() {
+        match here() {
+            Some(worker) => worker.records.give(task),
+            None => task::recycle(task),
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(max_bound: usize) -> Arc<Worker> {
+        overflow::describe_tasks_with(describe);
+        Arc::new(Worker {
+            queue: Fifo::new(),
+            current: Cell::new(ptr::null()),
+            root: Cell::new(ptr::null_mut()),
+            counters: Counters::default(),
+            records: Records::new(),
+            stacks: Magazine::default(),
+            bound: Cell::new(0),
+            max_bound,
+            live: Cell::new(0),
+            main: Cell::new(ptr::null()),
+            next_id: Cell::new(0),
+            starved: RefCell::default(),
+            inbox: Inbox::default(),
+        })
+    }
+
+    /// A record for a task of this worker, from its own thread.
+    #[inline]
+    pub(crate) fn record(&self) -> (&'static Task, u64) {
+        (self.records.take(), self.fresh_id())
+    }
+
+    #[inline]
+    fn fresh_id(&self) -> u64 {
+        let mut id = self.next_id.get();
+        if id.is_multiple_of(task::ID_BLOCK) {
+            id = task::id_block();
+        }
+        self.next_id.set(id + 1);
+        id
+    }
+
+    /// Takes a filled record on and makes it runnable, on the worker's own thread.
+    #[inline]
+    pub(crate) fn adopt(&self, task: &'static Task) {
+        self.count_in();
+        self.counters.spawned.bump();
+        self.counters
+            .peak_live
+            .raise(self.counters.spawned.get() - self.counters.ended.get());
+        // SAFETY: `count_in` made room, and a new task is in no queue.
+        unsafe { self.queue.push(task) };
+    }
+
+    #[inline]
+    fn count_in(&self) {
+        let live = self.live.get() + 1;
+        self.live.set(live);
+        self.queue.reserve(live);
+    }
+
+    /// Takes a filled record on from any thread.
+    pub(crate) fn adopt_remotely(&self, task: &'static Task) -> Result<(), Closed> {
+        self.inbox.push(task)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_inbox(&self) {
+        self.inbox.take(|task| {
+            self.counters.inbox_wakes.bump();
+            if task.sp.get().is_null() {
+                self.adopt(task); // Only a spawn from elsewhere brings a task that never ran.
+            } else {
+                // SAFETY: a live task has a place, and its waker claimed it.
+                unsafe { self.queue.push(task) };
+            }
+        });
+    }
+
+    /// The next task to run, with a stack.
+    #[inline(always)]
+    fn pick(&self) -> Option<&'static Task> {
+        if self.inbox.may_have_some() {
+            self.open_inbox();
+        }
+        let task = self.queue.pop()?;
+        if task.sp.get().is_null() {
+            self.pick_from(task)
+        } else {
+            Some(task)
+        }
+    }
+
+    /// Continues a pick with a task that has no stack yet.
+    #[inline(never)]
+    fn pick_from(&self, task: &'static Task) -> Option<&'static Task> {
+        let mut next = Some(task);
+        while let Some(task) = next {
+            if !task.sp.get().is_null() {
+                break;
+            }
+            match self.bind(task) {
+                Ok(()) => break,
+                Err(reason) => self.starved.borrow_mut().push_back((task, reason)),
+            }
+            next = self.queue.pop();
+        }
+        next
+    }
+
+    fn bind(&self, task: &'static Task) -> io::Result<()> {
+        if self.bound.get() >= self.max_bound {
+            return Err(self.too_many());
+        }
+        let slot = self.stacks.take(task.slot.get().class)?;
+        self.bound.set(self.bound.get() + 1);
+        task.slot.set(slot);
+        arena::occupy(slot, ptr::from_ref(task).cast());
+        let at = slot.coloured_top().wrapping_sub(arch::STACK_ALIGN).cast();
+        // SAFETY: the stack was free, and its top is aligned.
+        task.sp
+            .set(unsafe { arch::prepare_task(at, root, ptr::from_ref(task).cast()) });
+        Ok(())
+    }
+
+    #[cold]
+    fn too_many(&self) -> io::Error {
+        let text = format!(
+            "all {} stacks are in use; raise Builder::max_stacks",
+            self.max_bound
+        );
+        io::Error::new(io::ErrorKind::QuotaExceeded, text)
+    }
+
+    /// Lets others run, if there are any; `me`, which is the current task, stays runnable.
+    #[inline(always)]
+    pub(crate) fn give_way(&self, me: &'static Task) {
+        let Some(next) = self.pick() else { return };
+        // SAFETY: a live task has a place, and the current one is in no queue.
+        unsafe { self.queue.push(me) };
+        self.go(me, next);
+    }
+
+    /// Runs others until `me`, which is the current task and has published what it waits for, is picked again.
+    #[inline(always)]
+    pub(crate) fn suspend(&self, me: &'static Task) {
+        match self.pick() {
+            Some(next) if ptr::eq(next, me) => {} // Woken before it left.
+            Some(next) => self.go(me, next),
+            None => self.rest(me),
+        }
+    }
+
+    #[inline(always)]
+    fn go(&self, me: &'static Task, next: &'static Task) {
+        self.current.set(next);
+        self.counters.switches.bump();
+        // SAFETY: `next` was picked, so it was runnable and is not running; its context was left there by the switch it made, or by `bind`.
+        unsafe { arch::switch(me.sp.as_ptr(), next.sp.get()) };
+    }
+
+    #[cold]
+    fn rest(&self, me: &'static Task) {
+        self.current.set(ptr::null());
+        // SAFETY: the root is suspended in `run`, whose switch saved it.
+        unsafe { arch::switch(me.sp.as_ptr(), self.root.get()) };
+    }
+
+    /// The last thing a task does, on its own stack.
+    fn end(&self, task: &'static Task) -> ! {
+        // AcqRel: Release publishes the outcome to whoever sees DONE; Acquire pairs with the Release of the waiter's registration.
+        match task.join.swap(state::DONE, Ordering::AcqRel) {
+            state::EMPTY => {}
+            state::DETACHED => {
+                // User code, which may even yield: the task is still one. A panic out of it meets the root and aborts.
+                // SAFETY: the handle is gone, so the outcome is the task's own.
+                unsafe { task.drop_outcome() };
+            }
+            waiter => Waiter::from_word(waiter).wake(),
+        }
+        let slot = task.slot.get();
+        self.count_out(task);
+        arena::vacate(slot);
+        self.bound.set(self.bound.get() - 1);
+        if task.release() {
+            self.records.give(task);
+        }
+        let next = self.pick();
+        self.stacks.give(slot);
+        if !self.starved.borrow().is_empty() {
+            self.feed();
+        }
+        let context = match next {
+            Some(next) => {
+                self.current.set(next);
+                self.counters.switches.bump();
+                next.sp.get()
+            }
+            None => {
+                self.current.set(ptr::null());
+                self.root.get()
+            }
+        };
+        // SAFETY: a picked task's context or the suspended root, and nothing on this stack is needed any more.
+        unsafe { arch::leave(context) }
+    }
+
+    fn count_out(&self, task: &Task) {
+        self.live.set(self.live.get() - 1);
+        if !ptr::eq(task, self.main.get()) {
+            self.counters.ended.bump();
+        }
+    }
+
+    /// Makes the oldest task that waits for a stack runnable again.
+    #[cold]
+    fn feed(&self) {
+        if let Some((task, _)) = self.starved.borrow_mut().pop_front() {
+            // SAFETY: a live task has a place; a starved one is in no queue.
+            unsafe { self.queue.push(task) };
+        }
+    }
+
+    /// Ends the oldest task that waits for a stack, on the worker's own stack.
+    fn give_up_oldest(&self) -> bool {
+        let Some((task, reason)) = self.starved.borrow_mut().pop_front() else {
+            return false;
+        };
+        // SAFETY: it never ran, and this is its worker's thread.
+        unsafe { task.give_up(reason) };
+        // AcqRel: as in `end`.
+        match task.join.swap(state::DONE, Ordering::AcqRel) {
+            state::EMPTY => {}
+            // SAFETY: the handle is gone, and the outcome is an error of ours.
+            state::DETACHED => unsafe { task.drop_outcome() },
+            waiter => Waiter::from_word(waiter).wake(),
+        }
+        self.count_out(task);
+        release(task);
+        true
+    }
+
+    /// Runs `main` and everything that comes of it on this OS thread, until every task has ended.
+    ///
+    /// # Safety
+    /// The worker is new and only this call runs it, on a thread without another.
+    pub(crate) unsafe fn run(&self, main: &'static Task) {
+        OF_THREAD.set(self);
+        self.main.set(main);
+        self.count_in();
+        // SAFETY: `count_in` made room.
+        unsafe { self.queue.push(main) };
+        loop {
+            if let Some(next) = self.pick() {
+                self.current.set(next);
+                self.counters.switches.bump();
+                // SAFETY: `next` was picked, so its context is suspended.
+                unsafe { arch::switch(self.root.as_ptr(), next.sp.get()) };
+            } else if self.give_up_oldest() {
+                // Its end may have woken somebody.
+            } else if self.live.get() == 0 {
+                if self.inbox.close() {
+                    break;
+                }
+            } else if self.inbox.sleep() {
+                self.counters.sleeps.bump();
+            }
+        }
+        OF_THREAD.set(ptr::null());
+    }
+}
+
+/// First frame of a task. A panic cannot leave it: the ABI does not unwind.
+unsafe extern "sysv64" fn root(task: *const ()) -> ! {
+    let task = task::from_ptr(task.cast()).expect("a root gets its task");
+    // SAFETY: the first entry of a task that was bound just now, by its worker.
+    unsafe { task.run() };
+    of(task).end(task)
+}
+
+/// For the overflow report, in a signal handler.
+fn describe(task: *const (), line: &mut overflow::Line) {
+    let Some(task) = task::from_ptr(task.cast()) else {
+        return;
+    };
+    line.text("coroutine ");
+    line.number(task.id().0);
+    if let Some(name) = task.name() {
+        line.text(" '");
+        line.text(name);
+        line.text("'");
+    }
+}
+
+/// The stack a task runs on.
+pub(crate) fn slot(task: &Task) -> Slot {
+    task.slot.get()
+}

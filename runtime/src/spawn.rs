@@ -1,0 +1,239 @@
+#![allow(unsafe_code, reason = "fills records and takes outcomes out of them")]
+//! Spawn and join.
+//!
+//! `spawn` fills a record and queues it: no stack, no system call. The coroutine starts when the worker gets to it; the spawner goes on.
+//! A handle that is dropped detaches its coroutine.
+//!
+//! ```compile_fail,E0373
+//! // A coroutine may outlive its spawner's frame, so it borrows nothing from it.
+//! let local = vec![1, 2, 3];
+//! switchmark_runtime::spawn(|| local.len());
+//! ```
+//!
+//! ```compile_fail,E0277
+//! // A coroutine that has not started may change threads, so what it captures must be able to.
+//! let local = std::rc::Rc::new(1);
+//! switchmark_runtime::spawn(move || *local);
+//! ```
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use crate::park::Wait;
+use crate::sched::worker::{self, Worker};
+use crate::stack::{Class, DEFAULT_BYTES};
+use crate::task::{Id, JoinError, Task, state};
+
+/// Starts a coroutine on the worker this runs on.
+///
+/// # Panics
+/// Outside a coroutine; there a `Handle` spawns.
+#[inline]
+#[track_caller]
+pub fn spawn<T, F>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let Some(worker) = worker::current().map(worker::of) else {
+        nowhere()
+    };
+    on(worker, None, default_class(), f)
+}
+
+fn default_class() -> Class {
+    const { Class::ALL[1] }
+}
+
+const _: () = assert!(Class::ALL[1].usable() == DEFAULT_BYTES);
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn nowhere() -> ! {
+    panic!(
+        "spawn() outside a coroutine: call it inside Builder::run_local, or use the spawn of a Handle taken there by \
+         Handle::try_current"
+    )
+}
+
+#[inline]
+fn on<T, F>(worker: &Worker, name: Option<Box<str>>, class: Class, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (task, id) = worker.record();
+    // SAFETY: closure and value are `'static` and `Send`.
+    unsafe { task.fill(id, name, class, ptr::from_ref(worker).cast(), f) };
+    worker.adopt(task);
+    JoinHandle {
+        task,
+        value: PhantomData,
+    }
+}
+
+/// Spawns onto a worker from any thread; `None` if its `run_local` has returned.
+pub(crate) fn onto<T, F>(worker: &Worker, f: F) -> Option<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if worker::here().is_some_and(|here| ptr::eq(here, worker)) {
+        return Some(on(worker, None, default_class(), f));
+    }
+    let records = crate::task::Records::new();
+    let task = records.take();
+    // SAFETY: closure and value are `'static` and `Send`.
+    unsafe {
+        task.fill(
+            crate::task::id_block(),
+            None,
+            default_class(),
+            ptr::from_ref(worker).cast(),
+            f,
+        )
+    };
+    if worker.adopt_remotely(task).is_ok() {
+        return Some(JoinHandle {
+            task,
+            value: PhantomData,
+        });
+    }
+    // SAFETY: refused, so nobody else knows the record, and its closure never ran.
+    unsafe { task.give_up(io::ErrorKind::NotConnected.into()) };
+    // SAFETY: the outcome is the error just put there.
+    unsafe { task.drop_outcome() };
+    records.give(task);
+    None
+}
+
+/// A coroutine with settings of its own.
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<Box<str>>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// No name, the default stack.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Names the coroutine, for errors and reports.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Asks for at least this many usable bytes of stack; the size class decides how many there are.
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts the coroutine. Fails if no class has so large a stack.
+    ///
+    /// # Panics
+    /// Outside a coroutine.
+    #[track_caller]
+    pub fn spawn<T, F>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let class = self.stack_size.map_or(Ok(default_class()), Class::for_bytes)?;
+        let Some(worker) = worker::current().map(worker::of) else {
+            nowhere()
+        };
+        Ok(on(worker, self.name, class, f))
+    }
+}
+
+/// A coroutine's end to wait for. Dropping it detaches the coroutine, which runs on.
+pub struct JoinHandle<T> {
+    task: &'static Task,
+    value: PhantomData<T>,
+}
+
+// SAFETY: it takes a `T` out of the record when the task has ended, and else uses its atomics and constants.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle reads atomics and constants only.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// Waits for the coroutine's end: its value, or why there is none. Works in coroutines and on OS threads.
+    ///
+    /// Suspends, unless the coroutine has ended.
+    #[inline]
+    pub fn join(self) -> Result<T, JoinError> {
+        let this = ManuallyDrop::new(self);
+        let task = this.task;
+        // Acquire: pairs with the Release of the task's end; makes its outcome visible.
+        if task.join.load(Ordering::Acquire) != state::DONE {
+            let wait = Wait::new();
+            let me = wait.waiter().word();
+            // Release: pairs with the Acquire of the task's end, which then wakes us. Acquire: as above, if it is DONE by now.
+            if task
+                .join
+                .compare_exchange(state::EMPTY, me, Ordering::Release, Ordering::Acquire)
+                .is_ok()
+            {
+                wait.wait();
+                // Acquire: as above, for a waker on another thread. The word is DONE, or nobody would have woken us.
+                let end = task.join.load(Ordering::Acquire);
+                debug_assert_eq!(end, state::DONE);
+            }
+        }
+        // SAFETY: the task has ended, this is its handle, and `T` its type.
+        let outcome = unsafe { task.outcome::<T>() };
+        worker::release(task);
+        outcome
+    }
+
+    /// Whether the coroutine has ended, so that [`JoinHandle::join`] would not wait.
+    pub fn is_finished(&self) -> bool {
+        // Acquire: pairs with the Release of the end, for callers who act on what the coroutine did.
+        self.task.join.load(Ordering::Acquire) == state::DONE
+    }
+
+    /// The coroutine's id.
+    pub fn id(&self) -> Id {
+        self.task.id()
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let word = &self.task.join;
+        // Release: the end that finds DETACHED comes after what was done with the handle. Acquire: if it is DONE, the outcome is ours.
+        if word
+            .compare_exchange(
+                state::EMPTY,
+                state::DETACHED,
+                Ordering::Release,
+                Ordering::Acquire,
+            )
+            .is_err()
+        {
+            // SAFETY: only DONE can be there, as no waiter outlives its `join`; so the outcome passed to the handle.
+            unsafe { self.task.drop_outcome() };
+        }
+        worker::release(self.task);
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}

@@ -1,0 +1,338 @@
+#![allow(
+    unsafe_code,
+    reason = "the slot table is shared memory indexed by stack addresses"
+)]
+//! The reservation all stacks come from, and the table that says who runs on each.
+//!
+//! One `MAP_NORESERVE` mapping, never given back, is cut into one range a size class, all ranges the same power of two long:
+//!
+//! ```text
+//!   base                                                              base + 3 << range_shift
+//!   | 64 KiB class: slots of 128 KiB | 256 KiB class: 512 KiB | 1 MiB class: 2 MiB |
+//! ```
+//!
+//! So an address gives its class and slot by two shifts, and the *slot table*, one word a slot, gives the occupant. It is the
+//! runtime's substitute for a thread-local: [`occupant`] turns the stack pointer into the current task. Headers inside the
+//! slots would do the same and were refused: all of them would lie in one set of the first-level cache.
+//!
+//! An occupant word is 0 (free, or a stack nobody can be found on), the address of a task record, or, with the low bit set, the
+//! address of a raw coroutine's link: its resumer's stack pointer, from which the look-up goes on.
+//!
+//! Where the kernel refuses a reservation (an address-space limit, strict overcommit) it is halved and asked again.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use super::{Class, Slot};
+use crate::arch;
+use crate::sys;
+
+/// Low bit of an occupant word: the rest is the address of a raw link.
+const RAW: usize = 1;
+
+/// First try: 1 TiB a class holds eight million of the small stacks, two million of the default ones.
+const LARGEST_SHIFT: u32 = 40;
+/// Last try: 32 MiB a class, sixteen of the large stacks.
+const SMALLEST_SHIFT: u32 = 25;
+
+/// What a look-up needs, as plain words. `limit` is written last: while it is 0 no address lies in the arena.
+static BASE: AtomicUsize = AtomicUsize::new(0);
+static LIMIT: AtomicUsize = AtomicUsize::new(0);
+static SHIFT: AtomicU32 = AtomicU32::new(0);
+static TABLE: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
+
+static ARENA: OnceLock<Result<Arena, (io::ErrorKind, String)>> = OnceLock::new();
+
+/// The reservation.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    base: AtomicPtr<u8>,
+    range_shift: u32,
+    /// Slots handed out so far, from the front of each class.
+    fresh: [AtomicU32; Class::COUNT],
+}
+
+/// The arena, reserved at the first call.
+pub(crate) fn get() -> io::Result<&'static Arena> {
+    ARENA
+        .get_or_init(|| {
+            let arena = Arena::reserve().map_err(|error| {
+                (
+                    error.kind(),
+                    format!("cannot reserve address space for stacks: {error}"),
+                )
+            })?;
+            arena
+                .publish()
+                .map_err(|error| (error.kind(), format!("cannot map the slot table: {error}")))?;
+            Ok(arena)
+        })
+        .as_ref()
+        .map_err(|(kind, text)| io::Error::new(*kind, text.clone()))
+}
+
+/// The arena, for those who hold a slot and so know that it exists.
+pub(crate) fn get_ready() -> &'static Arena {
+    ARENA
+        .get()
+        .and_then(|arena| arena.as_ref().ok())
+        .expect("a slot exists only after the arena")
+}
+
+impl Arena {
+    fn reserve() -> io::Result<Arena> {
+        let align = 1_usize << Class::ALL[Class::COUNT - 1].slot_shift();
+        let mut range_shift = LARGEST_SHIFT;
+        let at = loop {
+            match sys::reserve((Class::COUNT << range_shift) + align) {
+                Ok(at) => break at,
+                Err(_) if range_shift > SMALLEST_SHIFT => range_shift -= 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let base = at.map_addr(|addr| addr.next_multiple_of(align));
+        // A kernel built without huge pages refuses the advice, and needs none.
+        let _ = sys::no_huge_pages(base, Class::COUNT << range_shift);
+        Ok(Arena {
+            base: AtomicPtr::new(base),
+            range_shift,
+            fresh: Default::default(),
+        })
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        let slots: usize = Class::ALL
+            .iter()
+            .map(|&class| self.capacity(class) as usize)
+            .sum();
+        let table = sys::reserve(slots * size_of::<usize>())?;
+        // Relaxed: all three are published by the Release of LIMIT below.
+        BASE.store(self.base().expose_provenance(), Ordering::Relaxed);
+        SHIFT.store(self.range_shift, Ordering::Relaxed);
+        TABLE.store(table.cast(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `entry`.
+        LIMIT.store(Class::COUNT << self.range_shift, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        // Relaxed: written before the arena was shared, and never again.
+        self.base.load(Ordering::Relaxed)
+    }
+
+    /// How many slots a class has.
+    pub(crate) fn capacity(&self, class: Class) -> u32 {
+        1 << (self.range_shift - class.slot_shift())
+    }
+
+    /// How many slots of a class were ever handed out.
+    pub(crate) fn used(&self, class: Class) -> u32 {
+        // Relaxed: a count for scans and errors; who holds a slot learnt of it by other means.
+        self.fresh[class.index()].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn slot_base(&self, slot: Slot) -> *mut u8 {
+        let offset =
+            (slot.class.index() << self.range_shift) + ((slot.number as usize) << slot.class.slot_shift());
+        self.base().wrapping_add(offset)
+    }
+
+    /// Takes up to `count` slots that nobody had before; fewer at the end of the range, none behind it.
+    pub(crate) fn take_fresh(&self, class: Class, count: u32) -> std::ops::Range<u32> {
+        let capacity = self.capacity(class);
+        // Relaxed: the numbers only have to differ; their memory is untouched.
+        let taken = self.fresh[class.index()].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+            (first < capacity).then(|| (first + count).min(capacity))
+        });
+        taken.map_or(0..0, |first| first..(first + count).min(capacity))
+    }
+}
+
+/// The slot that contains an address.
+#[inline]
+pub(crate) fn slot_of(addr: usize) -> Option<Slot> {
+    entry(addr).map(|(slot, _)| slot)
+}
+
+#[inline(always)]
+fn entry(addr: usize) -> Option<(Slot, &'static AtomicUsize)> {
+    // Acquire: pairs with the Release in `publish`, so the other three are seen.
+    let limit = LIMIT.load(Ordering::Acquire);
+    // Relaxed, thrice: ordered by the Acquire above.
+    let offset = addr.wrapping_sub(BASE.load(Ordering::Relaxed));
+    if offset >= limit {
+        return None;
+    }
+    let shift = SHIFT.load(Ordering::Relaxed);
+    let index = offset >> shift;
+    let class = Class::ALL[index.min(Class::COUNT - 1)];
+    let number = (offset & ((1 << shift) - 1)) >> class.slot_shift();
+    // Slots before this class in the table: a class has a quarter as many as the one before it.
+    let before = match class.index() {
+        0 => 0,
+        1 => 1_usize << (shift - 17),
+        _ => (1_usize << (shift - 17)) + (1_usize << (shift - 19)),
+    };
+    let table = TABLE.load(Ordering::Relaxed);
+    #[expect(clippy::cast_possible_truncation, reason = "at most 2^23 slots a class")]
+    let slot = Slot {
+        class,
+        number: number as u32,
+    };
+    // SAFETY: the table has a word for each slot of the arena, is never unmapped, and zero pages are valid words.
+    Some((slot, unsafe { &*table.wrapping_add(before + number) }))
+}
+
+/// Names a task as the occupant of a slot.
+///
+/// Only the owner of the slot calls this, on the OS thread that runs it.
+#[inline]
+pub(crate) fn occupy(slot: Slot, task: *const ()) {
+    set(slot, task.expose_provenance());
+}
+
+/// Names a raw coroutine, by its link, as the occupant of a slot.
+pub(crate) fn occupy_raw(slot: Slot, link: *mut *mut u8) {
+    set(slot, link.expose_provenance() | RAW);
+}
+
+/// Leaves a slot without occupant.
+#[inline]
+pub(crate) fn vacate(slot: Slot) {
+    set(slot, 0);
+}
+
+#[inline]
+fn set(slot: Slot, word: usize) {
+    let (_, entry) = entry(get_ready().slot_base(slot).addr()).expect("a slot lies in the arena");
+    // Relaxed: read by the same OS thread, or by a scan that only asks whether it is 0.
+    entry.store(word, Ordering::Relaxed);
+}
+
+/// Whether a slot has an occupant; a snapshot.
+pub(crate) fn is_occupied(slot: Slot) -> bool {
+    let (_, entry) = entry(get_ready().slot_base(slot).addr()).expect("a slot lies in the arena");
+    // Relaxed: a snapshot for statistics.
+    entry.load(Ordering::Relaxed) != 0
+}
+
+/// Who runs at a stack address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Occupant {
+    /// The address is on no stack of ours, or on one without an occupant.
+    None,
+    /// A scheduled coroutine, by the address of its record.
+    Task(*const ()),
+}
+
+/// The coroutine this code runs in, found from the stack pointer alone.
+#[inline(always)]
+pub(crate) fn occupant() -> Occupant {
+    occupant_at(arch::stack_pointer())
+}
+
+/// The coroutine that runs at a stack address: raw coroutines answer with the one that resumed them.
+///
+/// # Panics
+/// Never; usable in a signal handler.
+#[inline(always)]
+pub(crate) fn occupant_at(addr: usize) -> Occupant {
+    let Some((_, entry)) = entry(addr) else {
+        return Occupant::None;
+    };
+    // Relaxed: whoever runs on a stack wrote its entry on the same OS thread.
+    match entry.load(Ordering::Relaxed) {
+        0 => Occupant::None,
+        word if word & RAW == 0 => Occupant::Task(std::ptr::with_exposed_provenance(word)),
+        word => through_links(word),
+    }
+}
+
+#[cold]
+fn through_links(mut word: usize) -> Occupant {
+    loop {
+        let link: *const *mut u8 = std::ptr::with_exposed_provenance(word & !RAW);
+        // SAFETY: a raw entry holds the address of a link in a stack of the arena, which stays mapped for ever.
+        let resumer = unsafe { link.read() };
+        let Some((_, entry)) = entry(resumer.addr()) else {
+            return Occupant::None;
+        };
+        // Relaxed: as in `occupant_at`.
+        match entry.load(Ordering::Relaxed) {
+            0 => return Occupant::None,
+            next if next & RAW == 0 => return Occupant::Task(std::ptr::with_exposed_provenance(next)),
+            next => word = next,
+        }
+    }
+}
+
+/// Whether the occupant of a slot is a raw coroutine.
+pub(crate) fn is_raw(slot: Slot) -> bool {
+    let (_, entry) = entry(get_ready().slot_base(slot).addr()).expect("a slot lies in the arena");
+    // Relaxed: asked by the fault handler, on the thread that runs on this stack.
+    entry.load(Ordering::Relaxed) & RAW != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::inject::{self, Call};
+
+    #[test]
+    fn a_refused_reservation_is_halved_until_it_fits() {
+        inject::fail(Call::Reserve, 3, libc::ENOMEM);
+        let arena = Arena::reserve().unwrap();
+        assert_eq!(arena.range_shift, LARGEST_SHIFT - 3);
+    }
+
+    #[test]
+    fn a_reservation_refused_at_every_size_is_an_error() {
+        inject::fail(Call::Reserve, LARGEST_SHIFT - SMALLEST_SHIFT + 1, libc::ENOMEM);
+        assert_eq!(Arena::reserve().unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+    }
+
+    #[test]
+    fn addresses_give_back_their_slot_in_every_class() {
+        let arena = get().unwrap();
+        for class in Class::ALL {
+            for number in [0, 1, 17, arena.capacity(class) - 1] {
+                let slot = Slot { class, number };
+                assert_eq!(slot_of(slot.top().addr() - 1), Some(slot));
+                assert_eq!(slot_of(slot.bottom().addr()), Some(slot));
+                assert_eq!(slot_of(slot.guard().addr()), Some(slot));
+                assert!(slot.guard() >= arena.slot_base(slot));
+            }
+        }
+        assert_eq!(slot_of(arena.base().addr() - 1), None);
+        assert_eq!(
+            slot_of(arena.base().addr() + (Class::COUNT << arena.range_shift)),
+            None
+        );
+    }
+
+    #[test]
+    fn neighbours_in_different_classes_do_not_share_a_table_word() {
+        let arena = get().unwrap();
+        let mut words = Vec::new();
+        for class in Class::ALL {
+            for number in [0, arena.capacity(class) - 1] {
+                let (_, word) = entry(Slot { class, number }.top().addr() - 1).unwrap();
+                words.push(std::ptr::from_ref(word).addr());
+            }
+        }
+        words.sort_unstable();
+        assert!(words.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn a_class_at_its_end_hands_out_what_is_left_and_then_nothing() {
+        inject::fail(Call::Reserve, LARGEST_SHIFT - SMALLEST_SHIFT, libc::ENOMEM);
+        let arena = Arena::reserve().unwrap();
+        let large = Class::ALL[2];
+        let capacity = arena.capacity(large);
+        assert_eq!(arena.take_fresh(large, capacity - 1), 0..capacity - 1);
+        assert_eq!(arena.take_fresh(large, 8), capacity - 1..capacity);
+        assert_eq!(arena.take_fresh(large, 8), 0..0);
+    }
+}

@@ -1,0 +1,312 @@
+#![allow(unsafe_code, reason = "system calls")]
+//! Every system call of the runtime, thin: one function a call, `io::Error` out, errno taken before anything else runs.
+//!
+//! No policy lives here. In unit tests a call can be told to fail ([`inject`]), so that each fallback is walked on a kernel that
+//! would never need it.
+
+use std::io;
+use std::sync::atomic::AtomicPtr;
+
+/// Size of a page. Fixed by the architecture; what the kernel may vary on others, it does not on this one.
+pub(crate) const PAGE: usize = 4096;
+
+/// `MADV_GUARD_INSTALL` of Linux 6.13.
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+
+/// Calls that unit tests make fail, on their own thread only.
+#[cfg(test)]
+pub(crate) mod inject {
+    use std::cell::Cell;
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum Call {
+        Reserve,
+        GuardBatch,
+        Guard,
+        Protect,
+        Discard,
+    }
+
+    thread_local! {
+        static PLAN: Cell<Option<(Call, u32, i32)>> = const { Cell::new(None) };
+    }
+
+    /// The next `times` uses of `call` fail with `errno`.
+    pub(crate) fn fail(call: Call, times: u32, errno: i32) {
+        PLAN.set(Some((call, times, errno)));
+    }
+
+    pub(super) fn check(call: Call) -> std::io::Result<()> {
+        match PLAN.get() {
+            Some((planned, times, errno)) if planned == call && times > 0 => {
+                PLAN.set(Some((call, times - 1, errno)));
+                Err(std::io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+macro_rules! injected {
+    ($call:ident) => {
+        inject::check(inject::Call::$call)?
+    };
+}
+#[cfg(not(test))]
+macro_rules! injected {
+    ($call:ident) => {};
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Reserves address space that is readable and writable but costs nothing until it is touched.
+pub(crate) fn reserve(bytes: usize) -> io::Result<*mut u8> {
+    injected!(Reserve);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice disturbs nothing.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(at.cast())
+    }
+}
+
+/// Gives a mapping back.
+///
+/// # Safety
+/// The range came from [`reserve`] and nothing points into it any more.
+pub(crate) unsafe fn unmap(at: *mut u8, bytes: usize) {
+    // SAFETY: the caller gives the range up.
+    let result = unsafe { libc::munmap(at.cast(), bytes) };
+    debug_assert_eq!(result, 0, "munmap refuses only ranges that were never mapped");
+}
+
+/// Keeps the kernel from backing the range with huge pages: one touched byte would cost 2 MiB.
+pub(crate) fn no_huge_pages(at: *mut u8, bytes: usize) -> io::Result<()> {
+    // SAFETY: the advice changes how pages are provided, never their contents.
+    done(unsafe { libc::madvise(at.cast(), bytes, libc::MADV_NOHUGEPAGE) })
+}
+
+/// Makes the range fault on every access, in the page table, without splitting its mapping.
+///
+/// # Safety
+/// Nobody uses the contents of the range, which are lost.
+pub(crate) unsafe fn guard(at: *mut u8, bytes: usize) -> io::Result<()> {
+    injected!(Guard);
+    // SAFETY: the caller gives the contents up.
+    done(unsafe { libc::madvise(at.cast(), bytes, MADV_GUARD_INSTALL) })
+}
+
+/// [`guard`] for many ranges in one call; `Ok` says how many bytes were done, from the front.
+///
+/// # Safety
+/// As for [`guard`], for each range.
+pub(crate) unsafe fn guard_batch(ranges: &[(*mut u8, usize)]) -> io::Result<usize> {
+    injected!(GuardBatch);
+    let vectors: Vec<libc::iovec> = ranges
+        .iter()
+        .map(|&(at, bytes)| libc::iovec {
+            iov_base: at.cast(),
+            iov_len: bytes,
+        })
+        .collect();
+    // SAFETY: opens a descriptor that names this process.
+    let own = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    if own < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let advice = MADV_GUARD_INSTALL;
+    // SAFETY: the vectors outlive the call, and the caller gives up the contents of what they name.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            own,
+            vectors.as_ptr(),
+            vectors.len(),
+            advice,
+            0,
+        )
+    };
+    let result = usize::try_from(done).map_err(|_| io::Error::last_os_error());
+    // SAFETY: the descriptor is ours and used no more.
+    unsafe { libc::close(libc::c_int::try_from(own).expect("a descriptor fits c_int")) };
+    result
+}
+
+/// Takes all access to the range away; this splits its mapping.
+///
+/// # Safety
+/// Nobody uses the range.
+pub(crate) unsafe fn protect(at: *mut u8, bytes: usize) -> io::Result<()> {
+    injected!(Protect);
+    // SAFETY: the caller does not use the range.
+    done(unsafe { libc::mprotect(at.cast(), bytes, libc::PROT_NONE) })
+}
+
+/// Gives the pages of the range back; guards in it stay, everything else reads as zero.
+///
+/// # Safety
+/// Nobody uses the contents of the range.
+pub(crate) unsafe fn discard(at: *mut u8, bytes: usize) -> io::Result<()> {
+    injected!(Discard);
+    // SAFETY: the caller gives the contents up.
+    done(unsafe { libc::madvise(at.cast(), bytes, libc::MADV_DONTNEED) })
+}
+
+/// Writes one byte a page: bit 0 says whether the page is resident.
+pub(crate) fn residency(at: *mut u8, pages: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the kernel writes one byte for each page of the range, which is the length of the slice.
+    done(unsafe { libc::mincore(at.cast(), pages.len() * PAGE, pages.as_mut_ptr()) })
+}
+
+/// Writes to standard error, ignoring failure; usable in a signal handler.
+pub(crate) fn write_stderr(bytes: &[u8]) {
+    // SAFETY: the kernel reads the slice.
+    unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Ends the process by SIGABRT; usable in a signal handler.
+pub(crate) fn abort() -> ! {
+    // SAFETY: does not return.
+    unsafe { libc::abort() }
+}
+
+/// Sleeps while the first four bytes of `word` read `expected`; returns at a wake, a signal or at once if they differ.
+pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32) {
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word outlives the call; the kernel only compares it. A pointer's low half comes first on this architecture.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            operation,
+            expected,
+            std::ptr::null::<libc::timespec>(),
+        );
+    }
+}
+
+/// Wakes one sleeper on `word`, which may be gone: the kernel then finds nobody.
+pub(crate) fn futex_wake<T>(word: *const T) {
+    // SAFETY: the kernel uses the address as a key and does not write to it.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            1,
+        )
+    };
+}
+
+/// A signal disposition as the kernel keeps it.
+pub(crate) type Disposition = libc::sigaction;
+/// What the kernel tells a handler about the signal.
+pub(crate) type SignalInfo = libc::siginfo_t;
+/// The interrupted registers, opaque here.
+pub(crate) type SignalContext = libc::c_void;
+/// A handler for a memory fault.
+pub(crate) type FaultHandler = extern "C" fn(libc::c_int, *mut SignalInfo, *mut SignalContext);
+
+/// Makes `handler` the SIGSEGV handler, on the alternate stack; returns what was there.
+///
+/// # Safety
+/// `handler` does only what a signal handler may do.
+pub(crate) unsafe fn handle_faults(handler: FaultHandler) -> io::Result<Disposition> {
+    // SAFETY: all zeros is a disposition: the default one, with an empty mask.
+    let mut new: Disposition = unsafe { std::mem::zeroed() };
+    let mut old = new;
+    new.sa_sigaction = handler as *const () as usize;
+    new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: both point at dispositions of ours; the caller vouches for the handler.
+    done(unsafe { libc::sigaction(libc::SIGSEGV, &raw const new, &raw mut old) })?;
+    Ok(old)
+}
+
+/// Hands a fault to a disposition that was in force before ours.
+///
+/// # Safety
+/// Called from a SIGSEGV handler with its own arguments.
+pub(crate) unsafe fn pass_fault_on(
+    to: &Disposition,
+    signal: libc::c_int,
+    info: *mut SignalInfo,
+    context: *mut SignalContext,
+) {
+    match to.sa_sigaction {
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // The faulting instruction runs again and meets the default action, as it would have without us.
+            // SAFETY: all zeros is the default disposition.
+            let default: Disposition = unsafe { std::mem::zeroed() };
+            // SAFETY: installs the default action.
+            unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+        }
+        handler if to.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: the flag says that the handler takes three arguments.
+            let handler = unsafe { std::mem::transmute::<usize, FaultHandler>(handler) };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: without the flag a handler takes the signal number alone.
+            let handler = unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(handler) };
+            handler(signal);
+        }
+    }
+}
+
+/// The address whose access faulted.
+///
+/// # Safety
+/// `info` is what the kernel gave a SIGSEGV handler.
+pub(crate) unsafe fn fault_address(info: *const SignalInfo) -> usize {
+    // SAFETY: the caller's contract.
+    let info = unsafe { &*info };
+    // SAFETY: for SIGSEGV the kernel fills the address in.
+    unsafe { info.si_addr() }.addr()
+}
+
+/// Whether this thread has an alternate signal stack.
+pub(crate) fn has_signal_stack() -> bool {
+    let mut now = libc::stack_t {
+        ss_sp: std::ptr::null_mut(),
+        ss_flags: 0,
+        ss_size: 0,
+    };
+    // SAFETY: a null new stack only reads the present one.
+    let result = unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) };
+    result == 0 && now.ss_flags & libc::SS_DISABLE == 0
+}
+
+/// Makes `bytes` at `at` this thread's alternate signal stack.
+///
+/// # Safety
+/// The memory is used for nothing else until [`drop_signal_stack`].
+pub(crate) unsafe fn set_signal_stack(at: *mut u8, bytes: usize) -> io::Result<()> {
+    let new = libc::stack_t {
+        ss_sp: at.cast(),
+        ss_flags: 0,
+        ss_size: bytes,
+    };
+    // SAFETY: the caller gives the memory.
+    done(unsafe { libc::sigaltstack(&raw const new, std::ptr::null_mut()) })
+}
+
+/// Leaves this thread without an alternate signal stack.
+pub(crate) fn drop_signal_stack() {
+    let none = libc::stack_t {
+        ss_sp: std::ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: 0,
+    };
+    // SAFETY: takes the alternate stack away; it is not in use, as no handler of ours returns to a thread that ends.
+    unsafe { libc::sigaltstack(&raw const none, std::ptr::null_mut()) };
+}

@@ -1,0 +1,516 @@
+#![allow(
+    unsafe_code,
+    reason = "the record holds values whose type only its vtable knows"
+)]
+//! The task record: everything about a coroutine but its stack.
+//!
+//! `spawn` fills a record and nothing else; a stack is bound when the coroutine first runs and taken back when it ends, while
+//! the record stays until the last of its references is gone: the runtime's own, the handle's, one for each `Unparker`.
+//!
+//! Records are two cache lines each and come from slabs that are never freed, so `&'static Task` is always a reference to *a*
+//! record. That it is still the same task is what the reference count guards. Fields are of three kinds:
+//!
+//! - set by `spawn` before the record is shared, then constant until it is recycled: `id`, `name`, `body`, `worker`;
+//! - changed by the owning OS thread only, that is the one whose worker the task belongs to: `sp`, `slot`, and `payload` until
+//!   the task ends, when it passes to whoever holds the handle;
+//! - atomics, for everybody: `token`, `join`, `references`, `link`.
+//!
+//! `payload` holds first the closure, then, after the end, the result or the panic. What does not fit goes to a box.
+
+pub(crate) mod state;
+
+// The one name from further right: a task is built by what spawns it.
+pub use crate::spawn::Builder;
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
+
+use crate::stack::{Class, Slot};
+
+/// Identity of a coroutine, unique in the process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Id(pub(crate) u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Ids a worker may give before it asks for more: one shared counter would be a locked operation a spawn.
+pub(crate) const ID_BLOCK: u64 = 1 << 16;
+
+/// First of a block of ids that nobody else has; the block ends at the next multiple of [`ID_BLOCK`].
+pub(crate) fn id_block() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // Relaxed: the numbers only have to differ.
+    NEXT.fetch_add(ID_BLOCK, Ordering::Relaxed)
+}
+
+/// What a joiner learns when a coroutine gave no value.
+pub enum JoinError {
+    /// It panicked, with this payload.
+    Panic(Failed<Box<dyn Any + Send>>),
+    /// It never ran: there was no stack for it, for this reason, and no running coroutine to wait for one.
+    NoStack(Failed<std::io::Error>),
+}
+
+/// A failure and the coroutine that had it.
+pub struct Failed<E> {
+    /// Its id.
+    pub id: Id,
+    /// Its name, if it had one.
+    pub name: Option<String>,
+    /// What happened.
+    pub cause: E,
+}
+
+impl JoinError {
+    /// The panic's payload; the error itself if it was no panic.
+    pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self {
+            JoinError::Panic(failed) => Ok(failed.cause),
+            other @ JoinError::NoStack(_) => Err(other),
+        }
+    }
+}
+
+struct Label<'a>(Id, Option<&'a str>);
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "coroutine {}", self.0)?;
+        self.1.map_or(Ok(()), |name| write!(f, " '{name}'"))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panic(failed) => {
+                let cause = &failed.cause;
+                let text = cause.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| cause.downcast_ref::<String>().map(String::as_str));
+                let label = Label(failed.id, failed.name.as_deref());
+                write!(
+                    f,
+                    "{label} panicked: {}",
+                    text.unwrap_or("(a payload that is no text)")
+                )
+            }
+            JoinError::NoStack(failed) => {
+                write!(
+                    f,
+                    "{} never ran: {}",
+                    Label(failed.id, failed.name.as_deref()),
+                    failed.cause
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Failed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", Label(self.id, self.name.as_deref()), self.cause)
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// Words of the payload.
+const PAYLOAD_WORDS: usize = 6;
+
+/// What the payload holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holds {
+    Nothing,
+    Closure,
+    Value,
+    Panic,
+    NoStack,
+}
+
+/// What only the closure's and the result's type know how to do.
+struct Body {
+    /// Runs the closure and leaves the result.
+    run: unsafe fn(&Task),
+    drop_closure: unsafe fn(&Task),
+    drop_value: unsafe fn(&Task),
+}
+
+/// The record. See the module's head for who may touch what.
+#[repr(C, align(128))]
+pub(crate) struct Task {
+    /// Saved context; null before the first run.
+    pub(crate) sp: Cell<*mut u8>,
+    /// The worker it belongs to; opaque here.
+    pub(crate) worker: Cell<*const ()>,
+    pub(crate) token: AtomicU32,
+    references: AtomicU32,
+    pub(crate) join: AtomicUsize,
+    /// Next in a worker's inbox, or in a list of free records.
+    pub(crate) link: AtomicPtr<Task>,
+    id: Cell<u64>,
+    /// Boxed twice: one word here, and most coroutines have no name.
+    name: UnsafeCell<Option<Box<Box<str>>>>,
+    body: Cell<Option<&'static Body>>,
+    /// The stack: its class from the start, its number from the first run to the end.
+    pub(crate) slot: Cell<Slot>,
+    holds: Cell<Holds>,
+    payload: UnsafeCell<[MaybeUninit<u64>; PAYLOAD_WORDS]>,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({})", Label(self.id(), self.name()))
+    }
+}
+
+// A panic never leaves a record half changed: closures run outside of it.
+impl panic::RefUnwindSafe for Task {}
+
+const _: () = assert!(size_of::<Task>() == 128, "a record is two cache lines");
+
+/// A pointer that is or was a record, as a reference.
+#[inline]
+pub(crate) fn from_ptr(task: *const Task) -> Option<&'static Task> {
+    // SAFETY: only addresses of records are stored as such, and slabs of records are never freed.
+    unsafe { task.as_ref() }
+}
+
+const fn fits<V>() -> bool {
+    size_of::<V>() <= PAYLOAD_WORDS * size_of::<u64>() && align_of::<V>() <= align_of::<u64>()
+}
+
+impl Task {
+    fn new() -> Task {
+        Task {
+            sp: Cell::new(ptr::null_mut()),
+            worker: Cell::new(ptr::null()),
+            token: AtomicU32::new(state::RUNNING),
+            references: AtomicU32::new(0),
+            join: AtomicUsize::new(state::EMPTY),
+            link: AtomicPtr::new(ptr::null_mut()),
+            id: Cell::new(0),
+            name: UnsafeCell::new(None),
+            body: Cell::new(None),
+            slot: Cell::new(Slot {
+                class: Class::ALL[0],
+                number: 0,
+            }),
+            holds: Cell::new(Holds::Nothing),
+            payload: UnsafeCell::new([MaybeUninit::uninit(); PAYLOAD_WORDS]),
+        }
+    }
+
+    /// Fills a record that nobody else knows, with a reference for the runtime and one for the handle.
+    ///
+    /// # Safety
+    /// What `closure` borrows outlives the task's end, and so does what its value borrows the taking of the value. `closure` is
+    /// sent to the worker's thread, and the value to the joiner's, as their types allow.
+    #[inline]
+    pub(crate) unsafe fn fill<F, T>(
+        &self,
+        id: u64,
+        name: Option<Box<str>>,
+        class: Class,
+        worker: *const (),
+        closure: F,
+    ) where
+        F: FnOnce() -> T,
+    {
+        struct Of<F, T>(std::marker::PhantomData<(F, T)>);
+        impl<F: FnOnce() -> T, T> Of<F, T> {
+            const BODY: &'static Body = &Body {
+                run: Task::run_as::<F, T>,
+                drop_closure: Task::drop_as::<F>,
+                drop_value: Task::drop_as::<T>,
+            };
+        }
+        debug_assert_eq!(self.holds.get(), Holds::Nothing);
+        self.sp.set(ptr::null_mut());
+        self.worker.set(worker);
+        // Relaxed, thrice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
+        self.token.store(state::RUNNING, Ordering::Relaxed);
+        self.references.store(2, Ordering::Relaxed);
+        self.join.store(state::EMPTY, Ordering::Relaxed);
+        self.id.set(id);
+        if name.is_some() {
+            // SAFETY: nobody else knows the record yet.
+            unsafe { *self.name.get() = name.map(Box::new) };
+        }
+        self.body.set(Some(Of::<F, T>::BODY));
+        self.slot.set(Slot { class, number: 0 });
+        // SAFETY: nobody else knows the record yet, and the payload is empty.
+        unsafe { self.put(closure, Holds::Closure) };
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        Id(self.id.get())
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        // SAFETY: written by `fill` and `recycle` alone, when nobody else knows the record.
+        unsafe { (*self.name.get()).as_deref() }.map(|name| &**name)
+    }
+
+    /// # Safety
+    /// The caller owns the payload, which is empty.
+    #[inline(always)]
+    unsafe fn put<V>(&self, value: V, as_: Holds) {
+        self.holds.set(as_);
+        if fits::<V>() {
+            // SAFETY: it fits by size and alignment, and the payload is the caller's.
+            unsafe { self.payload.get().cast::<V>().write(value) };
+        } else {
+            let boxed = Box::into_raw(Box::new(value));
+            // SAFETY: as above; a pointer fits.
+            unsafe { self.payload.get().cast::<*mut V>().write(boxed) };
+        }
+    }
+
+    /// # Safety
+    /// The caller owns the payload, which holds a `V`.
+    #[inline(always)]
+    unsafe fn take<V>(&self) -> V {
+        self.holds.set(Holds::Nothing);
+        if fits::<V>() {
+            // SAFETY: `put` wrote it here, and it is read once.
+            unsafe { self.payload.get().cast::<V>().read() }
+        } else {
+            // SAFETY: `put` wrote a pointer here.
+            let boxed = unsafe { self.payload.get().cast::<*mut V>().read() };
+            // SAFETY: it came from a box, and is taken once.
+            *unsafe { Box::from_raw(boxed) }
+        }
+    }
+
+    unsafe fn drop_as<V>(task: &Task) {
+        // SAFETY: the caller's contract.
+        drop(unsafe { task.take::<V>() });
+    }
+
+    unsafe fn run_as<F: FnOnce() -> T, T>(task: &Task) {
+        // SAFETY: a task that was not run holds its closure.
+        let closure = unsafe { task.take::<F>() };
+        match panic::catch_unwind(AssertUnwindSafe(closure)) {
+            // SAFETY: the task owns its payload until it ends, and taking the closure emptied it.
+            Ok(value) => unsafe { task.put(value, Holds::Value) },
+            // SAFETY: as above.
+            Err(payload) => unsafe { task.put(payload, Holds::Panic) },
+        }
+    }
+
+    fn body(&self) -> &'static Body {
+        self.body.get().expect("a record in use has a body")
+    }
+
+    /// Runs the closure, on the stack this is called on.
+    ///
+    /// # Safety
+    /// Called once, by the owner.
+    #[inline]
+    pub(crate) unsafe fn run(&self) {
+        debug_assert_eq!(self.holds.get(), Holds::Closure);
+        // SAFETY: the body is the one the record was filled with.
+        unsafe { (self.body().run)(self) };
+    }
+
+    /// Puts an error in the place of a closure that never ran.
+    ///
+    /// # Safety
+    /// Called by the owner, before the first run.
+    pub(crate) unsafe fn give_up(&self, reason: std::io::Error) {
+        debug_assert_eq!(self.holds.get(), Holds::Closure);
+        let drop_closure = self.body().drop_closure;
+        // The closure's drop is user code; if it panics, the hook has said so, and the reason is what the joiner needs.
+        // SAFETY: the payload holds the closure.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| unsafe { drop_closure(self) }));
+        // SAFETY: dropping the closure emptied the payload.
+        unsafe { self.put(reason, Holds::NoStack) };
+    }
+
+    /// Takes what the task left.
+    ///
+    /// # Safety
+    /// The task has ended and the caller holds its handle; `T` is its result.
+    #[inline]
+    pub(crate) unsafe fn outcome<T>(&self) -> Result<T, JoinError> {
+        match self.holds.get() {
+            // SAFETY: it holds a value of this type.
+            Holds::Value => Ok(unsafe { self.take::<T>() }),
+            // SAFETY: it holds a panic's payload.
+            Holds::Panic => Err(JoinError::Panic(self.failed(unsafe { self.take() }))),
+            // SAFETY: it holds an error.
+            Holds::NoStack => Err(JoinError::NoStack(self.failed(unsafe { self.take() }))),
+            Holds::Nothing | Holds::Closure => unreachable!("a task that has ended left an outcome"),
+        }
+    }
+
+    #[cold]
+    fn failed<E>(&self, cause: E) -> Failed<E> {
+        Failed {
+            id: self.id(),
+            name: self.name().map(str::to_owned),
+            cause,
+        }
+    }
+
+    /// Drops what the task left.
+    ///
+    /// # Safety
+    /// The task has ended, and the caller is the one to whom the outcome passed.
+    #[cold]
+    pub(crate) unsafe fn drop_outcome(&self) {
+        match self.holds.get() {
+            // SAFETY: it holds a value, and the body knows its type.
+            Holds::Value => unsafe { (self.body().drop_value)(self) },
+            // SAFETY: it holds a panic's payload.
+            Holds::Panic => drop(unsafe { self.take::<Box<dyn Any + Send>>() }),
+            // SAFETY: it holds an error.
+            Holds::NoStack => drop(unsafe { self.take::<std::io::Error>() }),
+            Holds::Nothing | Holds::Closure => {}
+        }
+    }
+
+    /// One more reference, for somebody who already has one.
+    pub(crate) fn retain(&self) {
+        // Relaxed: whoever makes a reference has one, so the count cannot reach 0 meanwhile.
+        let before = self.references.fetch_add(1, Ordering::Relaxed);
+        assert!(before < u32::MAX / 2, "too many references to one coroutine");
+    }
+
+    /// Gives a reference up; `true` for the last one, whose holder recycles the record.
+    #[inline]
+    #[must_use]
+    pub(crate) fn release(&self) -> bool {
+        // A sole reference can be given up without a locked operation: who could add one has none to add from.
+        // Acquire: pairs with the Release below in those who gave theirs up before.
+        if self.references.load(Ordering::Acquire) == 1 {
+            return true;
+        }
+        // Release: what this holder did with the record comes before its reuse.
+        if self.references.fetch_sub(1, Ordering::Release) != 1 {
+            return false;
+        }
+        fence(Ordering::Acquire); // Pairs with the Release of all the others.
+        true
+    }
+}
+
+/// Records in a slab. 64 of them are two pages.
+const SLAB: usize = 64;
+
+/// A record that nobody refers to.
+struct Free(&'static Task);
+
+// SAFETY: without references nobody else touches the record, and its payload is empty.
+unsafe impl Send for Free {}
+
+static DEPOT: Mutex<Vec<Free>> = Mutex::new(Vec::new());
+
+fn depot() -> std::sync::MutexGuard<'static, Vec<Free>> {
+    DEPOT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes back a record that nobody refers to, from a thread without free records of its own.
+#[cold]
+pub(crate) fn recycle(task: &'static Task) {
+    clean(task);
+    depot().push(Free(task));
+}
+
+#[inline]
+fn clean(task: &Task) {
+    debug_assert_eq!(
+        task.holds.get(),
+        Holds::Nothing,
+        "a recycled record holds nothing"
+    );
+    if task.name().is_some() {
+        // SAFETY: the last reference is gone, so nobody borrows the name.
+        drop(unsafe { (*task.name.get()).take() });
+    }
+}
+
+/// A worker's own free records.
+#[derive(Debug)]
+pub(crate) struct Records {
+    first: Cell<*const Task>,
+}
+
+impl Records {
+    pub(crate) const fn new() -> Records {
+        Records {
+            first: Cell::new(ptr::null()),
+        }
+    }
+
+    /// A record that nobody refers to.
+    #[inline]
+    pub(crate) fn take(&self) -> &'static Task {
+        match from_ptr(self.first.get()) {
+            Some(task) => {
+                // Relaxed: a free record is ours alone.
+                self.first.set(task.link.load(Ordering::Relaxed));
+                task
+            }
+            None => self.refill(),
+        }
+    }
+
+    #[cold]
+    fn refill(&self) -> &'static Task {
+        let mut depot = depot();
+        if depot.is_empty() {
+            drop(depot);
+            let slab: Box<[Task]> = (0..SLAB).map(|_| Task::new()).collect();
+            for task in Box::leak(slab) {
+                self.push(task);
+            }
+        } else {
+            let keep = depot.len().saturating_sub(SLAB);
+            for Free(task) in depot.drain(keep..) {
+                self.push(task);
+            }
+        }
+        self.take()
+    }
+
+    /// Takes back a record that nobody refers to.
+    #[inline]
+    pub(crate) fn give(&self, task: &'static Task) {
+        clean(task);
+        self.push(task);
+    }
+
+    #[inline]
+    fn push(&self, task: &'static Task) {
+        // Relaxed: as in `take`.
+        task.link.store(self.first.get().cast_mut(), Ordering::Relaxed);
+        self.first.set(task);
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        let mut depot = depot();
+        while let Some(task) = from_ptr(self.first.get()) {
+            self.first.set(task.link.load(Ordering::Relaxed));
+            depot.push(Free(task));
+        }
+    }
+}
