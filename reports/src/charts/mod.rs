@@ -1,0 +1,431 @@
+//! Charts: data in, SVG out. One file a kind of chart; this one holds what all share.
+//!
+//! All drawing goes through plotters at twice the view box, because it draws at whole pixels. It also guesses
+//! label widths, so labels are placed here, with room and never right-aligned legends; `words::width_em` says
+//! how much. plotters draws an empty chart in silence where a range holds NaN: every number passes
+//! `words::drawable` or `words::finite` before it comes near an axis.
+//!
+//! [`finish`] makes the SVG fit to be read: `role`, `<title>`, `<desc>`, `viewBox`, and a class beside each
+//! colour. The attribute keeps the light colour, for viewers without CSS variables; the class follows the theme.
+
+mod bill;
+
+mod dots;
+
+pub(crate) use bill::components;
+
+use crate::RenderError;
+use crate::theme::{self, Colour, Look, Shape};
+use crate::view::{self, Family, Workload};
+use crate::words::clean;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::fmt::Write as _;
+use switchmark_schema::ResultDocument;
+
+/// A finished drawing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    /// Fit for a file name: `headline`, `switch-yield`, `stack-idle-bill`.
+    pub name: String,
+    /// The finding, or where there is none, what is drawn.
+    pub title: String,
+    /// Stand-alone SVG: light by itself, in the page's theme where its CSS variables are set.
+    pub svg: String,
+}
+
+/// Every chart of a result, the headline first, then in the order of the page.
+pub fn charts(result: &ResultDocument) -> Result<Vec<Chart>, RenderError> {
+    let families = view::families(result);
+    let mut out = Vec::new();
+    out.extend(headline(&families)?);
+    for workload in families.iter().flat_map(|f| &f.workloads) {
+        out.extend(of_workload(workload)?);
+    }
+    Ok(out)
+}
+
+/// A row per operation; absent where no operation has a number.
+pub(crate) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError> {
+    dots::headline(families)
+}
+
+/// The figure of a workload: the bill where units were weighed, dots everywhere else.
+pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError> {
+    let mut out = Vec::new();
+    out.extend(bill::bill(workload)?);
+    if out.is_empty() {
+        out.extend(dots::workload(workload)?);
+    }
+    Ok(out)
+}
+
+/// Drops what only a browser understands.
+pub(crate) fn without_style(svg: &str) -> String {
+    match (svg.find("<style>"), svg.find("</style>")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &svg[..from], &svg[to + "</style>".len()..]),
+        _ => svg.into(),
+    }
+}
+
+/// Width of every view box; the page shows charts at up to this many CSS pixels.
+pub(crate) const WIDTH: f64 = 720.0;
+/// plotters draws at whole pixels, so it draws larger.
+const ENLARGE: f64 = 2.0;
+/// Stroke widths that mean something; a test counts caps. In enlarged pixels.
+pub(crate) const CAP: u32 = 3;
+const WHISKER: u32 = 4;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// A sheet in CSS pixels.
+pub(crate) struct Canvas<'a> {
+    area: Area<'a>,
+    fault: Option<String>,
+}
+
+/// Where a text is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Left,
+    Middle,
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "clamped to a sheet that a picture can hold"
+)]
+fn px(v: f64) -> i32 {
+    (v * ENLARGE).round().clamp(-100_000.0, 100_000.0) as i32
+}
+
+fn rgb(c: Colour) -> RGBColor {
+    let [_, r, g, b] = c.light.to_be_bytes();
+    RGBColor(r, g, b)
+}
+
+impl Canvas<'_> {
+    /// Keeps the first fault; the rest of the drawing goes on and is thrown away.
+    fn keep<E: std::fmt::Display>(&mut self, done: Result<(), E>) {
+        if let (Err(e), None) = (done, &self.fault) {
+            self.fault = Some(e.to_string());
+        }
+    }
+
+    pub(crate) fn text(
+        &mut self,
+        (x, y): (f64, f64),
+        text: &str,
+        size: f64,
+        colour: Colour,
+        hold: Hold,
+        bold: bool,
+    ) {
+        // plotters takes the size of a line and divides by 1.24 to get the font's.
+        let mut font = ("sans-serif", size * ENLARGE * 1.24).into_font();
+        if bold {
+            font = font.style(FontStyle::Bold);
+        }
+        let h = match hold {
+            Hold::Left => HPos::Left,
+            Hold::Middle => HPos::Center,
+        };
+        let ink = rgb(colour);
+        let style = TextStyle::from(font).color(&ink).pos(Pos::new(h, VPos::Center));
+        let done = self
+            .area
+            .draw(&Text::new(clean(text, 300), (px(x), px(y)), style));
+        self.keep(done);
+    }
+
+    /// `thick` is in enlarged pixels, as are [`CAP`] and its like.
+    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: Colour, thick: u32) {
+        let ends = vec![(px(from.0), px(from.1)), (px(to.0), px(to.1))];
+        let done = self
+            .area
+            .draw(&PathElement::new(ends, rgb(colour).stroke_width(thick)));
+        self.keep(done);
+    }
+
+    pub(crate) fn rect(&mut self, from: (f64, f64), to: (f64, f64), colour: Colour) {
+        let corners = [(px(from.0), px(from.1)), (px(to.0), px(to.1))];
+        let done = self.area.draw(&Rectangle::new(corners, rgb(colour).filled()));
+        self.keep(done);
+    }
+
+    pub(crate) fn faint_dot(&mut self, x: f64, y: f64, colour: Colour) {
+        let style = rgb(colour).mix(0.38).filled();
+        let done = self.area.draw(&Circle::new((px(x), px(y)), px(2.2), style));
+        self.keep(done);
+    }
+
+    /// An interval: a line between two caps that stand out over the mark, however narrow it is.
+    pub(crate) fn whisker(&mut self, low: f64, high: f64, y: f64, look: Look) {
+        let colour = look.colour;
+        if look.dashed && high - low > 24.0 {
+            let ends = vec![(px(low), px(y)), (px(high), px(y))];
+            let dashed = plotters::element::DashedPathElement::new(
+                ends,
+                px(5.0),
+                px(3.0),
+                rgb(colour).stroke_width(WHISKER),
+            );
+            let done = self.area.draw(&dashed);
+            self.keep(done);
+        } else {
+            self.line((low, y), (high, y), colour, WHISKER);
+        }
+        for x in [low, high] {
+            self.line((x, y - 7.5), (x, y + 7.5), colour, CAP);
+        }
+    }
+
+    /// The contender's mark. Hollow shapes are filled with paper, so that a whisker does not run through them.
+    pub(crate) fn mark(&mut self, x: f64, y: f64, look: Look) {
+        let c = look.colour;
+        let polygon = |s: &mut Self, r: f64, colour: Colour, corners: &[(f64, f64)]| {
+            let corners: Vec<_> = corners
+                .iter()
+                .map(|(dx, dy)| (px(x + dx * r), px(y + dy * r)))
+                .collect();
+            let done = s.area.draw(&Polygon::new(corners, rgb(colour).filled()));
+            s.keep(done);
+        };
+        let disc = |s: &mut Self, r: f64, colour: Colour| {
+            let done = s
+                .area
+                .draw(&Circle::new((px(x), px(y)), px(r), rgb(colour).filled()));
+            s.keep(done);
+        };
+        let diamond = [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)];
+        let square = [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)];
+        let paper = theme::PAPER;
+        match look.shape {
+            Shape::Up => polygon(self, 5.5, c, &[(0.0, -1.1), (1.1, 0.85), (-1.1, 0.85)]),
+            Shape::Down => polygon(self, 5.5, c, &[(0.0, 1.1), (1.1, -0.85), (-1.1, -0.85)]),
+            Shape::Disc => disc(self, 5.0, c),
+            Shape::Ring => {
+                disc(self, 5.5, c);
+                disc(self, 3.0, paper);
+            }
+            Shape::Diamond => polygon(self, 5.0, c, &diamond),
+            Shape::HollowDiamond => {
+                polygon(self, 5.5, c, &diamond);
+                polygon(self, 2.8, paper, &diamond);
+            }
+            Shape::Square => polygon(self, 5.2, c, &square),
+            Shape::HollowSquare => {
+                polygon(self, 5.6, c, &square);
+                polygon(self, 3.0, paper, &square);
+            }
+            Shape::Plus => {
+                self.rect((x - 5.5, y - 1.75), (x + 5.5, y + 1.75), c);
+                self.rect((x - 1.75, y - 5.5), (x + 1.75, y + 5.5), c);
+            }
+            Shape::Cross => {
+                for flip in [1.0, -1.0] {
+                    let arm =
+                        [(-1.0, -0.6), (-0.6, -1.0), (1.0, 0.6), (0.6, 1.0)].map(|(a, b)| (a, b * flip));
+                    polygon(self, 5.2, c, &arm);
+                }
+            }
+            Shape::Bar => self.rect((x - 2.5, y - 6.0), (x + 2.5, y + 6.0), c),
+        }
+    }
+}
+
+/// Draws on a sheet of the given height and finishes it.
+pub(crate) fn draw(
+    name: &str,
+    title: String,
+    description: &str,
+    height: f64,
+    with: impl FnOnce(&mut Canvas<'_>),
+) -> Result<Chart, RenderError> {
+    let fault = |cause: String| RenderError::Chart {
+        name: name.into(),
+        cause,
+    };
+    let mut raw = String::new();
+    let size = (px(WIDTH).unsigned_abs(), px(height).unsigned_abs());
+    {
+        let area = SVGBackend::with_string(&mut raw, size).into_drawing_area();
+        let mut canvas = Canvas { area, fault: None };
+        canvas.rect((0.0, 0.0), (WIDTH, height), theme::PAPER);
+        with(&mut canvas);
+        if let Some(cause) = canvas.fault {
+            return Err(fault(cause));
+        }
+        canvas.area.present().map_err(|e| fault(e.to_string()))?;
+    }
+    let svg =
+        finish(&raw, &file_name(name), &title, description).ok_or_else(|| fault("no svg came out".into()))?;
+    Ok(Chart {
+        name: file_name(name),
+        title,
+        svg,
+    })
+}
+
+/// Letters, digits and hyphens, for a file and for an id.
+pub(crate) fn file_name(name: &str) -> String {
+    let out: String = name
+        .chars()
+        .take(60)
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    if out.is_empty() { "chart".into() } else { out }
+}
+
+/// Gives a raw drawing its role, names, view box and classes.
+fn finish(raw: &str, id: &str, title: &str, description: &str) -> Option<String> {
+    let body = raw.split_once('>')?.1.rsplit_once("</svg>")?.0;
+    let width = raw.split_once("width=\"")?.1.split_once('"')?.0;
+    let height = raw.split_once("height=\"")?.1.split_once('"')?.0;
+    let mut out = String::with_capacity(raw.len() * 2);
+    let _ = write!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+         aria-labelledby=\"{id}-t {id}-d\" font-family=\"Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif\">\n\
+         <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n<style>{}</style>\n",
+        escape_xml(title),
+        escape_xml(description),
+        theme::svg_rules()
+    );
+    for line in body.lines() {
+        // Only tags hold attributes; a line of text cannot, its quotes are escaped.
+        if line.starts_with('<') {
+            out.push_str(&classed(line));
+            out.push('\n');
+        } else {
+            out.push_str(line.trim());
+        }
+    }
+    out.push_str("</svg>\n");
+    Some(
+        out.replace(" font-family=\"sans-serif\"", "")
+            .replace(" dy=\"0.5ex\"", " dy=\"0.36em\"")
+            .replace(" opacity=\"1\"", "")
+            .replace(" font-weight=\"bold\"", " font-weight=\"600\""),
+    )
+}
+
+/// Puts the class of its colour beside a colour.
+fn classed(tag: &str) -> String {
+    for (attribute, prefix) in [("fill", 'f'), ("stroke", 's')] {
+        let key = format!(" {attribute}=\"#");
+        let Some(at) = tag.find(&key) else { continue };
+        let Some(value) = tag.get(at + key.len()..at + key.len() + 6) else {
+            continue;
+        };
+        let known = theme::ALL
+            .iter()
+            .find(|c| u32::from_str_radix(value, 16) == Ok(c.light));
+        if let Some(c) = known {
+            return format!("{} class=\"{prefix}-{}\"{}", &tag[..at], c.name, &tag[at..]);
+        }
+    }
+    tag.into()
+}
+
+fn escape_xml(text: &str) -> String {
+    clean(text, 2000)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+/// A log axis between two numbers, widened by ourselves, with the ticks it deserves.
+pub(crate) struct LogAxis {
+    coord: plotters::coord::combinators::LogCoord<f64>,
+    range: (f64, f64),
+    span: (f64, f64),
+}
+
+impl LogAxis {
+    /// Over all values that can be drawn; `span` is where on the sheet, in CSS pixels.
+    pub(crate) fn over(values: impl Iterator<Item = f64>, span: (f64, f64)) -> Option<LogAxis> {
+        let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
+        for v in values.filter_map(crate::words::drawable) {
+            low = low.min(v);
+            high = high.max(v);
+        }
+        if high == 0.0 {
+            return None;
+        }
+        let (mut low, mut high) = (low / 1.25, high * 1.25);
+        // Less than half a decade would make noise look like difference.
+        let room = (3.2 / (high / low)).max(1.0).sqrt();
+        low /= room;
+        high *= room;
+        Some(LogAxis {
+            coord: (low..high).log_scale().into(),
+            range: (low, high),
+            span,
+        })
+    }
+
+    /// Position of a value, held at the ends.
+    pub(crate) fn at(&self, v: f64) -> f64 {
+        let v = v.clamp(self.range.0, self.range.1);
+        f64::from(self.coord.map(&v, (px(self.span.0), px(self.span.1)))) / ENLARGE
+    }
+
+    /// Labelled ticks: decades, thinned where there are many, with 2 and 5 where there are few.
+    pub(crate) fn ticks(&self) -> Vec<f64> {
+        let (low, high) = self.range;
+        let decades = (high / low).log10();
+        let multiples: &[f64] = if decades < 2.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "between -10 and 19, by `drawable`"
+        )]
+        let (from, to) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+        let step = ((to - from) / 9).max(0) + 1;
+        (from..=to)
+            .filter(|e| (e - from) % step == 0)
+            .flat_map(|e| multiples.iter().map(move |m| m * 10_f64.powi(e)))
+            .filter(|t| (low..=high).contains(t))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_axis_has_two_ticks_at_least_and_never_a_crowd() {
+        for (low, high) in [
+            (4.05, 4.06),
+            (1.0, 9.0),
+            (3.0, 70_000.0),
+            (1e-9, 9e17),
+            (998.0, 1002.0),
+        ] {
+            let axis = LogAxis::over([low, high].into_iter(), (150.0, 450.0)).expect("both can be drawn");
+            let ticks = axis.ticks();
+            assert!((2..=11).contains(&ticks.len()), "{low}..{high}: {ticks:?}");
+            assert!(axis.at(low) > 150.0 && axis.at(high) < 450.0);
+        }
+    }
+
+    #[test]
+    fn no_axis_is_drawn_over_nothing_or_nan() {
+        assert!(LogAxis::over([f64::NAN, 0.0, -1.0, f64::INFINITY].into_iter(), (0.0, 1.0)).is_none());
+    }
+
+    #[test]
+    fn the_first_fault_of_a_drawing_is_its_error_not_a_broken_chart() {
+        let done = draw("x", "t".into(), "d", 10.0, |c| c.keep(Err::<(), _>("no ink")));
+        assert!(matches!(done, Err(RenderError::Chart { cause, .. }) if cause == "no ink"));
+    }
+}
