@@ -1,0 +1,106 @@
+//! All that models may use, and all that contenders may differ in.
+//!
+//! A model is written once, generic over [`Concurrency`]; so `thread` and `coroutine` run the same source, and
+//! what differs between two numbers is behind this trait. [`Raw`] serves the model `bounce` alone, which asks
+//! for the switch without any scheduler.
+
+mod call;
+mod thread;
+
+pub use call::Call;
+pub use thread::Thread;
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::ops::Range;
+
+/// How a unit is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnitOptions {
+    /// Bytes of stack to ask for; the contender's default where absent.
+    pub stack: Option<usize>,
+    /// CPU that the unit pins itself to; where absent it runs where its creator may run.
+    pub cpu: Option<usize>,
+}
+
+/// Units that a scheduler runs: threads and what replaces them.
+pub trait Concurrency: Sized + 'static {
+    /// A unit to join.
+    type Handle<T: Send + 'static>: Send + 'static;
+    /// Wakes one unit, from any other.
+    type Unparker: Clone + Send + Sync + 'static;
+
+    /// Starts a unit. The error is the limit that was met.
+    fn spawn<T: Send + 'static>(
+        options: UnitOptions,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Self::Handle<T>>;
+
+    /// Waits for the end of a unit and takes what it returned. A unit that panicked fails the worker.
+    fn join<T: Send + 'static>(unit: Self::Handle<T>) -> T;
+
+    /// Lets others run, and stays runnable.
+    fn yield_now();
+
+    /// Waits for the calling unit's permit and takes it. May return without one; the caller looks again.
+    fn park();
+
+    /// What leaves a permit for the calling unit.
+    fn unparker() -> Self::Unparker;
+
+    /// Leaves the permit.
+    fn unpark(unit: &Self::Unparker);
+
+    /// Switches between units so far, by this contender's own count and not by the model's: the kernel's for
+    /// threads, the scheduler's for coroutines.
+    fn switches() -> u64;
+
+    /// Addresses of the calling unit's stack, where they can be known.
+    fn stack() -> Option<Range<usize>>;
+
+    /// Why this many units at once are more than the system allows; the message names the limit.
+    fn room_for(units: u64) -> Result<(), String>;
+
+    /// Nanoseconds of a clock that only goes forward. The only clock that a model may read.
+    fn stamp() -> u64 {
+        crate::sys::monotonic_ns()
+    }
+}
+
+/// Units that can wait for a descriptor.
+pub trait Descriptors: Concurrency {
+    /// Reads what is there, and waits while nothing is.
+    fn read(from: &PipeReader, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes, and waits while there is no room.
+    fn write(to: &PipeWriter, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// Suspended computations that only their resumer runs.
+pub trait Raw: 'static {
+    /// One of them.
+    type Coroutine;
+
+    /// Makes one with the inside of the model, before its first turn.
+    fn coroutine(inside: impl Inside) -> io::Result<Self::Coroutine>;
+
+    /// Runs one turn.
+    fn resume(coroutine: &mut Self::Coroutine, turn: Turn);
+}
+
+/// What the model does inside a coroutine.
+pub trait Inside: 'static {
+    /// All turns, on a stack that keeps: `suspend` ends a turn and returns with the next. Never returns.
+    fn live(self, first: Turn, suspend: impl FnMut() -> Turn) -> std::convert::Infallible;
+
+    /// One turn alone, for those who have no stack to keep.
+    fn turn(&mut self);
+}
+
+/// What the resumer asks of a turn. It travels as the value that a resume passes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Go on.
+    Stay,
+    /// Leave the loop and enter it again at another depth of the stack, then go on.
+    Enter,
+}

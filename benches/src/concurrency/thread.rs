@@ -1,0 +1,129 @@
+//! OS threads: `std::thread` with the stack asked for, a futex word to park on, blocking descriptors.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the side of the trait where threads are spawned and give way"
+)]
+
+use super::{Concurrency, Descriptors, UnitOptions};
+use crate::sys::{self, Parker};
+use std::fs;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+
+/// The contender `thread`.
+#[derive(Debug, Clone, Copy)]
+pub struct Thread;
+
+/// Wakes a thread.
+#[derive(Debug, Clone)]
+pub struct Unparker(Arc<Parker>);
+
+thread_local! {
+    /// The futex word of this thread. std's own parker is not used: the wait must be one that can be read here.
+    static PARKER: Arc<Parker> = Arc::new(Parker::new());
+}
+
+impl Concurrency for Thread {
+    type Handle<T: Send + 'static> = thread::JoinHandle<T>;
+    type Unparker = Unparker;
+
+    fn spawn<T: Send + 'static>(
+        options: UnitOptions,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<thread::JoinHandle<T>> {
+        let mut builder = thread::Builder::new();
+        if let Some(bytes) = options.stack {
+            builder = builder.stack_size(bytes);
+        }
+        // Two closures, so that a unit that is not pinned does not carry the question.
+        match options.cpu {
+            None => builder.spawn(body),
+            Some(cpu) => builder.spawn(move || {
+                // The parent has checked the number; a refusal here is a machine that changed under the run.
+                let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+                assert!(
+                    pinned,
+                    "cannot pin a unit to cpu {cpu}: it has left the allowed set"
+                );
+                body()
+            }),
+        }
+    }
+
+    fn join<T: Send + 'static>(unit: thread::JoinHandle<T>) -> T {
+        unit.join().expect("a unit panicked; its message is above")
+    }
+
+    fn yield_now() {
+        thread::yield_now();
+    }
+
+    fn park() {
+        PARKER.with(|p| p.park());
+    }
+
+    fn unparker() -> Unparker {
+        Unparker(PARKER.with(Arc::clone))
+    }
+
+    fn unpark(unit: &Unparker) {
+        unit.0.unpark();
+    }
+
+    fn switches() -> u64 {
+        sys::context_switches()
+    }
+
+    fn stack() -> Option<Range<usize>> {
+        sys::thread_stack().ok()
+    }
+
+    fn room_for(units: u64) -> Result<(), String> {
+        // The system's own threads, and this process's, need some of each.
+        const OTHERS: u64 = 200;
+        // The stack and its guard, the alternate signal stack of std and its guard.
+        const MAPPINGS: u64 = 4;
+        let mut limits = vec![
+            (
+                "vm.max_map_count",
+                setting("vm/max_map_count").map(|n| n / MAPPINGS),
+                " mappings, four a thread",
+            ),
+            ("kernel.pid_max", setting("kernel/pid_max"), ""),
+            ("kernel.threads-max", setting("kernel/threads-max"), ""),
+        ];
+        limits.push(("RLIMIT_NPROC (`ulimit -u`)", sys::process_limit(), ""));
+        for (name, room, what) in limits {
+            let Some(room) = room.map(|n| n.saturating_sub(OTHERS)) else {
+                continue;
+            };
+            if units > room {
+                return Err(format!(
+                    "{units} threads are more than {name} leaves room for: about {room} here{what}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Descriptors for Thread {
+    fn read(mut from: &PipeReader, buffer: &mut [u8]) -> io::Result<usize> {
+        from.read(buffer)
+    }
+
+    fn write(mut to: &PipeWriter, bytes: &[u8]) -> io::Result<usize> {
+        to.write(bytes)
+    }
+}
+
+/// A number from `/proc/sys`; `None` where the kernel has no such setting.
+fn setting(path: &str) -> Option<u64> {
+    fs::read_to_string(format!("/proc/sys/{path}"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}

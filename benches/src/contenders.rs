@@ -1,0 +1,104 @@
+//! The contenders in the tree: who they are and how a cell of theirs is entered.
+//!
+//! A contender of its own crate uses [`serve_raw`]; its main is some forty lines.
+
+use crate::concurrency::{Call, Raw, Thread};
+use crate::models::{self, Opened};
+use std::{fs, io};
+use switchmark_harness::contender::Contender;
+use switchmark_harness::protocol::{Identity, Prepare, Sample};
+use switchmark_harness::worker::{self, Session};
+
+/// Serves a contender in the tree on standard input and output.
+pub fn serve(contender: &str) -> io::Result<()> {
+    let identity = identity(contender)?;
+    let name = identity.contender.clone();
+    worker::serve(identity, move |prepare, session| {
+        with_cell(&name, prepare, |cell| answer(cell, session))?
+    })
+}
+
+/// Serves a contender of its own crate that has only the raw switch.
+pub fn serve_raw<R: Raw>(contender: &str, version: &str) -> io::Result<()> {
+    let identity = Identity {
+        contender: contender.into(),
+        version: version.into(),
+        models: vec!["bounce".into()],
+    };
+    worker::serve(identity, |prepare, session| {
+        answer(opened(&mut raw::<R>(prepare)), session)
+    })
+}
+
+/// A cell as it is handed to whoever takes slices: they, or the reason why it cannot be had here.
+pub type Cell<'a> = Result<&'a mut (dyn FnMut(u64) -> Sample + 'static), String>;
+
+/// Enters the contender's runtime, opens the cell in it and visits it from inside.
+///
+/// The parent process has no part in this: it is how the tests and the criterion fronts run the same models.
+pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<'_>) -> T) -> io::Result<T> {
+    match contender {
+        "thread" => Ok(visit(opened(&mut blocking(prepare)))),
+        "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
+        unknown => Err(unknown_contender(unknown)),
+    }
+}
+
+fn answer(cell: Cell<'_>, session: Session) -> io::Result<()> {
+    match cell {
+        Ok(slices) => session.run(slices),
+        Err(reason) => session.unsupported(reason),
+    }
+}
+
+fn opened(cell: &mut Opened) -> Cell<'_> {
+    cell.as_deref_mut().map_err(|reason| reason.clone())
+}
+
+/// Cells of OS threads: all models but the raw one.
+fn blocking(prepare: &Prepare) -> Opened {
+    match prepare.model.as_str() {
+        "pipe-ping-pong" => models::pipe_ping_pong::open::<Thread>(prepare),
+        _ => models::scheduled::<Thread>(prepare),
+    }
+}
+
+fn raw<R: Raw>(prepare: &Prepare) -> Opened {
+    match prepare.model.as_str() {
+        "bounce" => models::bounce::open::<R>(prepare),
+        other => Err(models::unknown(other)),
+    }
+}
+
+fn identity(contender: &str) -> io::Result<Identity> {
+    let manifest = crate::manifests()
+        .filter_map(|(path, text)| Contender::in_tree(text, path).ok())
+        .find(|c| c.id() == contender)
+        .ok_or_else(|| unknown_contender(contender))?;
+    Ok(Identity {
+        contender: contender.into(),
+        version: version(contender),
+        models: manifest.manifest.models,
+    })
+}
+
+/// Of what is measured: threads are the kernel's, the others are this build's.
+fn version(contender: &str) -> String {
+    match contender {
+        "thread" => match fs::read_to_string("/proc/sys/kernel/osrelease") {
+            Ok(release) => format!("linux-{}", release.trim()),
+            Err(_) => "linux".into(),
+        },
+        _ => env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+fn unknown_contender(name: &str) -> io::Error {
+    let known: Vec<&str> = crate::manifests()
+        .filter_map(|(path, _)| path.split('/').nth(1))
+        .collect();
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("no contender `{name}` in the tree; known: {}", known.join(", ")),
+    )
+}

@@ -1,0 +1,85 @@
+//! The shapes of work, one file each: the work, its ledger, its check.
+//!
+//! A model is a function that readies a cell and returns what runs its slices. It never reads a clock but
+//! `C::stamp()` and never makes a unit but through `C`; `clippy.toml` keeps it so. `elapsed_ns` is around the
+//! work alone.
+
+pub mod bounce;
+mod crew;
+pub mod parked;
+pub mod ping_pong;
+pub mod pipe_ping_pong;
+pub mod spawn_join;
+pub mod yield_ring;
+
+use crate::concurrency::{Concurrency, UnitOptions};
+use switchmark_harness::protocol::{Prepare, Sample};
+use switchmark_schema::ParamValue;
+
+/// A cell that is ready: answers one slice.
+pub type Slices = Box<dyn FnMut(u64) -> Sample>;
+
+/// The cell, or the reason why it cannot be had here.
+pub type Opened = Result<Slices, String>;
+
+/// The models that need a scheduler and nothing else.
+pub fn scheduled<C: Concurrency>(prepare: &Prepare) -> Opened {
+    match prepare.model.as_str() {
+        "yield-ring" => yield_ring::open::<C>(prepare),
+        "ping-pong" => ping_pong::open::<C>(prepare),
+        "spawn-join" => spawn_join::open::<C>(prepare),
+        "parked" => parked::open::<C>(prepare),
+        other => Err(unknown(other)),
+    }
+}
+
+/// The reason of a worker that was asked for a model it does not run.
+pub fn unknown(model: &str) -> String {
+    format!("this contender does not run the model {model}")
+}
+
+/// The parameter `stack`: bytes, or `default`.
+fn stack(prepare: &Prepare) -> Result<UnitOptions, String> {
+    let stack = match prepare.param("stack") {
+        None => None,
+        Some(ParamValue::Word(word)) if word == "default" => None,
+        Some(ParamValue::Word(word)) => {
+            return Err(format!(
+                "parameter stack is `{word}`; it takes bytes or `default`"
+            ));
+        }
+        Some(ParamValue::Number(bytes)) => Some(count("stack", *bytes)?),
+    };
+    Ok(UnitOptions { stack, cpu: None })
+}
+
+/// Options of the units of a pair, each on its own CPU where the placement says so.
+fn pair(prepare: &Prepare) -> Result<Vec<UnitOptions>, String> {
+    let cpu = |unit: usize| match prepare.placement.as_str() {
+        "cross-core" => match prepare.cpus.get(unit) {
+            Some(cpu) => Ok(Some(*cpu)),
+            None => Err(format!(
+                "cross-core takes two cpus, and {} is given",
+                prepare.cpus.len()
+            )),
+        },
+        _ => Ok(None),
+    };
+    let options = |unit| {
+        Ok(UnitOptions {
+            stack: None,
+            cpu: cpu(unit)?,
+        })
+    };
+    (0..2).map(options).collect()
+}
+
+/// A numeric parameter that counts things in memory.
+fn number(prepare: &Prepare, name: &str) -> Result<usize, String> {
+    count(name, prepare.number(name)?)
+}
+
+fn count(name: &str, value: u64) -> Result<usize, String> {
+    usize::try_from(value)
+        .map_err(|_| format!("parameter {name}={value} is more than this machine can count"))
+}

@@ -1,0 +1,109 @@
+//! `pipe-ping-pong`: two units send four bytes to and fro over two pipes.
+//!
+//! **Work.** A round trip: each side writes the token to one pipe and reads it from the other.
+//! **Ledger.** Two units; two switches a round trip on one core; four system calls.
+//! **Check.** The token, which each side adds one to: `2 * iterations`.
+
+use super::crew::{Crew, Station};
+use super::{Opened, pair};
+use crate::concurrency::Descriptors;
+use crate::layout;
+use std::io::{PipeReader, PipeWriter, pipe};
+use std::sync::Arc;
+use switchmark_harness::protocol::{Prepare, Sample};
+
+/// The ends of one side.
+#[derive(Debug)]
+struct Ends {
+    from: PipeReader,
+    to: PipeWriter,
+}
+
+/// Opens the cell.
+pub fn open<C: Descriptors>(prepare: &Prepare) -> Opened {
+    let two = pipe().and_then(|there| Ok((there, pipe()?)));
+    let ((from_first, to_second), (from_second, to_first)) =
+        two.map_err(|e| format!("cannot open pipes: {e}"))?;
+    let sides = Arc::new([
+        Ends {
+            from: from_second,
+            to: to_second,
+        },
+        Ends {
+            from: from_first,
+            to: to_first,
+        },
+    ]);
+    let mut crew = Crew::<C>::new(&pair(prepare)?, move |station| {
+        let side = &sides[station.ordinal];
+        if station.ordinal == 0 {
+            serve(station, side);
+        } else {
+            answer(station, side);
+        }
+    })?;
+    Ok(Box::new(move |iterations| {
+        let slice = crew.slice(iterations);
+        Sample {
+            iterations,
+            elapsed_ns: slice.elapsed_ns,
+            units: 2,
+            peak_live: 2,
+            switches: Some(slice.switches),
+            check: slice.answer,
+            ..Sample::default()
+        }
+    }))
+}
+
+/// The first unit: timed; answers with the token.
+fn serve<C: Descriptors>(station: &mut Station<'_, C>, side: &Ends) {
+    station.gather();
+    let token = station.time(|station| {
+        let mut token = 0_u32;
+        for stay in layout::stays(station.iterations) {
+            station.layout.enter(|| {
+                for _ in 0..stay {
+                    send::<C>(token + 1, side);
+                    token = receive::<C>(side);
+                }
+            });
+        }
+        token
+    });
+    station.answer(u64::from(token));
+}
+
+/// The second unit.
+fn answer<C: Descriptors>(station: &mut Station<'_, C>, side: &Ends) {
+    for stay in layout::stays(station.iterations) {
+        station.layout.enter(|| {
+            for _ in 0..stay {
+                let token = receive::<C>(side);
+                send::<C>(token + 1, side);
+            }
+        });
+    }
+}
+
+// Four bytes are below PIPE_BUF, so a write is whole or not at all, and the reader finds all of them.
+
+fn send<C: Descriptors>(token: u32, side: &Ends) {
+    let sent = C::write(&side.to, &token.to_ne_bytes());
+    assert_eq!(
+        sent.expect("the other side keeps its end open"),
+        4,
+        "a token is written whole"
+    );
+}
+
+fn receive<C: Descriptors>(side: &Ends) -> u32 {
+    let mut token = [0; 4];
+    let got = C::read(&side.from, &mut token);
+    assert_eq!(
+        got.expect("the other side keeps its end open"),
+        4,
+        "a token is read whole"
+    );
+    u32::from_ne_bytes(token)
+}

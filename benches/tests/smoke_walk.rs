@@ -1,0 +1,263 @@
+//! Every question, asked of every contender in the tree at smoke size: the answer and the ledger must be what the
+//! definition expects.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test is no model: it pins and times its own threads"
+)]
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+use switchmark_benches::with_cell;
+use switchmark_harness::contender::{Contender, Kind};
+use switchmark_harness::definition::Definition;
+use switchmark_harness::protocol::{Prepare, Sample};
+use switchmark_schema::ParamValue;
+
+/// The kernel counts switches by process, so one test at a time.
+static PROCESS: Mutex<()> = Mutex::new(());
+
+fn definitions() -> Vec<Definition> {
+    let parsed = switchmark_benches::definitions().map(|(path, text)| Definition::parse(text, path));
+    parsed.collect::<Result<_, _>>().expect("every definition parses")
+}
+
+fn contenders() -> Vec<Contender> {
+    let parsed = switchmark_benches::manifests().map(|(path, text)| Contender::in_tree(text, path));
+    parsed.collect::<Result<_, _>>().expect("every manifest parses")
+}
+
+fn definition(id: &str) -> Definition {
+    definitions()
+        .into_iter()
+        .find(|d| d.id == id)
+        .expect("a definition of this id")
+}
+
+fn prepare(definition: &Definition, placement: &str, params: Vec<(String, ParamValue)>) -> Prepare {
+    let cpus: Vec<usize> = core_affinity::get_core_ids()
+        .expect("allowed cpus")
+        .iter()
+        .map(|c| c.id)
+        .rev()
+        .collect();
+    Prepare {
+        workload: definition.id.clone(),
+        model: definition.model.clone(),
+        placement: placement.into(),
+        cpus,
+        params,
+    }
+}
+
+/// The last slice of those asked for, by a worker in a pinned thread of its own.
+fn run(contender: &str, prepare: &Prepare, slices: &[u64]) -> Result<Sample, String> {
+    let one_core = prepare.placement == "same-core";
+    let work = || {
+        if one_core {
+            assert!(core_affinity::set_for_current(core_affinity::CoreId {
+                id: prepare.cpus[0]
+            }));
+        }
+        let take = |cell: switchmark_benches::Cell<'_>| {
+            cell.map(|slice| {
+                slices
+                    .iter()
+                    .map(|n| slice(*n))
+                    .last()
+                    .expect("at least one slice")
+            })
+        };
+        with_cell(contender, prepare, take).expect("a contender in the tree")
+    };
+    thread::scope(|s| s.spawn(work).join()).expect("the worker does not panic")
+}
+
+/// What is wrong with a sample, by the definition's formulas.
+fn faults(definition: &Definition, prepare: &Prepare, sample: &Sample) -> Vec<String> {
+    let expected = |name: &str| match name {
+        "iterations" => Some(sample.iterations),
+        _ => prepare.number(name).ok(),
+    };
+    let mut faults = Vec::new();
+    let mut compare = |what: &str, formula, observed: u64, tolerance: f64, slack: f64| {
+        let formula: &switchmark_harness::definition::Formula = formula;
+        let expected = formula
+            .evaluate(expected)
+            .expect("a formula of numeric parameters");
+        if observed.abs_diff(expected) as f64 > expected as f64 * tolerance + slack {
+            faults.push(format!("{what}: {observed}, not {expected}"));
+        }
+    };
+    let expect = &definition.expect;
+    compare("check", &expect.check, sample.check, expect.tolerance, 0.0);
+    if let Some(units) = &expect.units {
+        compare("units", units, sample.units, 0.0, 0.0);
+    }
+    let checked = expect.checked.is_empty() || expect.checked.contains(&prepare.placement);
+    if let (Some(switches), true) = (&expect.switches, checked) {
+        // The kernel's count has other programs in it: a few a slice.
+        compare("switches", switches, sample.switches.unwrap_or(0), 0.01, 8.0);
+    }
+    faults
+}
+
+#[test]
+fn every_cell_answers_as_its_definition_expects() {
+    let _alone = PROCESS.lock().unwrap();
+    let start = Instant::now();
+    let mut cells = 0;
+    for definition in definitions() {
+        let cpus = core_affinity::get_core_ids().expect("allowed cpus").len();
+        let placements = definition
+            .placements
+            .iter()
+            .filter(|p| *p != "cross-core" || cpus > 1);
+        for placement in placements {
+            for params in definition.grid(Some("smoke")) {
+                let prepare = prepare(&definition, placement, params);
+                let slices: Vec<u64> = match definition.model.as_str() {
+                    "parked" => {
+                        let units = prepare.number("units").unwrap();
+                        vec![units / 4, units / 2, units]
+                    }
+                    "spawn-join" => vec![5, 100],
+                    _ => vec![40, 3000],
+                };
+                for contender in contenders() {
+                    if contender
+                        .refuses(&definition.id, &definition.model, placement)
+                        .is_some()
+                    {
+                        continue;
+                    }
+                    let cell = format!(
+                        "{}/{:?}/{placement}/{}",
+                        definition.id,
+                        prepare.params,
+                        contender.id()
+                    );
+                    let sample =
+                        run(contender.id(), &prepare, &slices).unwrap_or_else(|e| panic!("{cell}: {e}"));
+                    let faults = faults(&definition, &prepare, &sample);
+                    assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
+                    assert!(sample.elapsed_ns > 0, "{cell}: no time passed");
+                    assert_eq!(sample.iterations, *slices.last().unwrap(), "{cell}");
+                    cells += 1;
+                }
+            }
+        }
+    }
+    assert!(cells >= 8, "only {cells} cells were walked");
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "a smoke walk is short: {:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn the_walk_catches_a_wrong_formula_and_a_wrong_ledger() {
+    let _alone = PROCESS.lock().unwrap();
+    let honest = definition("switch.handoff");
+    let prepare = prepare(&honest, "same-core", honest.grid(Some("smoke")).remove(0));
+    let sample = run("thread", &prepare, &[2000]).unwrap();
+    assert_eq!(faults(&honest, &prepare, &sample), Vec::<String>::new());
+
+    let mut halved = honest.clone();
+    halved.expect.switches = Some("iterations".to_owned().try_into().unwrap());
+    assert!(faults(&halved, &prepare, &sample)[0].contains("switches"));
+
+    let mut idle = sample.clone();
+    (idle.check, idle.switches) = (sample.check - 1, None);
+    let found = faults(&honest, &prepare, &idle);
+    assert_eq!(found.len(), 2, "one lost token and no switches: {found:?}");
+}
+
+#[test]
+fn a_population_grows_and_its_stacks_are_weighed() {
+    let _alone = PROCESS.lock().unwrap();
+    let idle = definition("stack.idle");
+    let prepare = prepare(&idle, "same-core", idle.grid(Some("smoke")).remove(0));
+    for contender in contenders()
+        .iter()
+        .filter(|c| c.manifest.models.contains(&idle.model))
+    {
+        let sample = run(contender.id(), &prepare, &[10, 10, 100]).unwrap();
+        assert_eq!((sample.parked, sample.check), (Some(100), 100));
+        let bytes = sample
+            .user_stack_bytes
+            .expect("a contender that knows its stacks")
+            / 100;
+        assert!(
+            (4096..65536).contains(&bytes),
+            "{}: {bytes} bytes of stack a unit",
+            contender.id()
+        );
+    }
+}
+
+#[test]
+fn more_threads_than_the_system_allows_are_refused_by_the_limits_name() {
+    let _alone = PROCESS.lock().unwrap();
+    let idle = definition("stack.idle");
+    let units = vec![
+        ("units".to_owned(), ParamValue::Number(1_000_000_000)),
+        ("stack".to_owned(), ParamValue::Word("default".into())),
+    ];
+    let reason = run("thread", &prepare(&idle, "same-core", units), &[1]).unwrap_err();
+    assert!(
+        reason.contains("max_map_count") && reason.contains("1000000000"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_cannot_be_had_is_a_reason_not_a_panic() {
+    let honest = definition("switch.yield");
+    let mut strange = prepare(
+        &honest,
+        "same-core",
+        vec![("tasks".into(), ParamValue::Word("many".into()))],
+    );
+    assert!(run("thread", &strange, &[1]).unwrap_err().contains("tasks"));
+    strange.model = "tango".into();
+    assert!(run("thread", &strange, &[1]).unwrap_err().contains("tango"));
+    assert!(run("call", &strange, &[1]).unwrap_err().contains("tango"));
+    let unknown = with_cell("fiber", &strange, |_| ()).unwrap_err().to_string();
+    assert!(
+        unknown.contains("fiber") && unknown.contains("thread"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn every_model_that_is_named_exists_and_every_contender_is_walked() {
+    let models: Vec<String> = contenders().into_iter().flat_map(|c| c.manifest.models).collect();
+    for definition in definitions() {
+        assert!(
+            models.contains(&definition.model),
+            "nobody runs {}",
+            definition.model
+        );
+        let file = format!(
+            "{}/src/models/{}.rs",
+            env!("CARGO_MANIFEST_DIR"),
+            definition.model.replace('-', "_")
+        );
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
+        for part in ["**Work.**", "**Ledger.**", "**Check.**"] {
+            assert!(text.contains(part), "{file} does not say its {part}");
+        }
+        assert!(!definition.grid(Some("smoke")).is_empty() && !definition.traps.trim().is_empty());
+    }
+    for contender in contenders() {
+        let kind = contender.manifest.kind;
+        assert_eq!(
+            kind == Kind::Thread,
+            contender.id() == "thread",
+            "threads are counted by the kernel"
+        );
+    }
+}
