@@ -5,9 +5,11 @@
 //! for the switch without any scheduler.
 
 mod call;
+pub(crate) mod coroutine;
 mod thread;
 
 pub use call::Call;
+pub use coroutine::Coroutine;
 pub use thread::Thread;
 
 use std::io::{self, PipeReader, PipeWriter};
@@ -54,8 +56,16 @@ pub trait Concurrency: Sized + 'static {
     /// threads, the scheduler's for coroutines.
     fn switches() -> u64;
 
-    /// Addresses of the calling unit's stack, where they can be known.
-    fn stack() -> Option<Range<usize>>;
+    /// Addresses of the calling unit's stack, where the kernel is to be asked about each stack.
+    fn stack() -> Option<Range<usize>> {
+        None
+    }
+
+    /// Bytes in memory of all units' stacks, where the contender keeps book of them itself. What it counts beside
+    /// the units of a model must not depend on their number.
+    fn resident_stacks() -> Option<u64> {
+        None
+    }
 
     /// Why this many units at once are more than the system allows; the message names the limit.
     fn room_for(units: u64) -> Result<(), String>;

@@ -2,7 +2,7 @@
 //!
 //! A contender of its own crate uses [`serve_raw`]; its main is some forty lines.
 
-use crate::concurrency::{Call, Raw, Thread};
+use crate::concurrency::{Call, Coroutine, Raw, Thread, coroutine};
 use crate::models::{self, Opened};
 use std::{fs, io};
 use switchmark_harness::contender::Contender;
@@ -39,6 +39,9 @@ pub type Cell<'a> = Result<&'a mut (dyn FnMut(u64) -> Sample + 'static), String>
 pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<'_>) -> T) -> io::Result<T> {
     match contender {
         "thread" => Ok(visit(opened(&mut blocking(prepare)))),
+        // The raw switch needs no scheduler, and a cell of it is entered without one.
+        "coroutine" if prepare.model == "bounce" => Ok(visit(opened(&mut raw::<Coroutine>(prepare)))),
+        "coroutine" => coroutine::enter(|| visit(opened(&mut models::scheduled::<Coroutine>(prepare)))),
         "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
         unknown => Err(unknown_contender(unknown)),
     }

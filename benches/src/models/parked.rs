@@ -89,17 +89,21 @@ impl<C: Concurrency> Population<C> {
         }
     }
 
-    /// `None` where no unit knows its stack.
+    /// `None` where neither the contender nor its units know.
     fn stack_bytes(&self) -> Option<u64> {
-        let stacks = self.shared.stacks[..self.units.len()].iter();
-        // Relaxed: acquired when the driver saw all reports.
-        let known = stacks.map(|[low, high]| low.load(Ordering::Relaxed)..high.load(Ordering::Relaxed));
-        let known = known.filter(|range| !range.is_empty());
-        known
-            .map(|range| sys::resident_bytes(&range).ok())
-            .try_fold(None, |sum: Option<u64>, bytes| {
-                Some(Some(sum.unwrap_or(0) + bytes?))
-            })?
+        let own = C::resident_stacks();
+        if own.is_some() {
+            return own;
+        }
+        let mut sum = None;
+        for [low, high] in &self.shared.stacks[..self.units.len()] {
+            // Relaxed: acquired when the driver saw all reports.
+            let stack = low.load(Ordering::Relaxed)..high.load(Ordering::Relaxed);
+            if !stack.is_empty() {
+                sum = Some(sum.unwrap_or(0) + sys::resident_bytes(&stack).ok()?);
+            }
+        }
+        sum
     }
 }
 

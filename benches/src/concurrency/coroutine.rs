@@ -1,0 +1,100 @@
+//! The bundled runtime: its own spawn, join, park and yield, and its raw switch.
+#![allow(
+    unsafe_code,
+    reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
+)]
+
+use super::{Concurrency, Inside, Raw, Turn, UnitOptions};
+use std::convert::Infallible;
+use std::io;
+use switchmark_runtime::raw::{self, Stack, Yielder};
+use switchmark_runtime::{Builder, Handle, JoinHandle, stack, task};
+
+/// The contender `coroutine`.
+#[derive(Debug, Clone, Copy)]
+pub struct Coroutine;
+
+/// Usable bytes of a raw coroutine's stack: what the peers give theirs.
+const RAW_STACK: usize = 64 << 10;
+
+/// Runs `visit` as the first coroutine of a runtime, with the calling thread as its only worker; returns when all
+/// coroutines have ended.
+pub(crate) fn enter<T>(visit: impl FnOnce() -> T) -> io::Result<T> {
+    // SAFETY: the contract is that nothing suspends inside a thread-local's initialiser or under a scoped
+    // thread-local. What suspends here are the models, through the calls of `Concurrency` alone, and none of them
+    // sits in a closure that a thread-local runs; the models are the keepers. The worker's loop and the tests around
+    // them read and write between slices, outside the calls that suspend.
+    unsafe { Builder::new().run_local(visit) }
+}
+
+impl Concurrency for Coroutine {
+    type Handle<T: Send + 'static> = JoinHandle<T>;
+    type Unparker = switchmark_runtime::Unparker;
+
+    fn spawn<T: Send + 'static>(
+        options: UnitOptions,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        if let Some(cpu) = options.cpu {
+            return Err(io::Error::other(format!(
+                "no worker on cpu {cpu}: this runtime has one worker, and a coroutine stays on it"
+            )));
+        }
+        match options.stack {
+            None => Ok(switchmark_runtime::spawn(body)),
+            Some(bytes) => task::Builder::new().stack_size(bytes).spawn(body),
+        }
+    }
+
+    fn join<T: Send + 'static>(unit: JoinHandle<T>) -> T {
+        unit.join()
+            .unwrap_or_else(|e| panic!("a unit has no answer: {e}"))
+    }
+
+    fn yield_now() {
+        switchmark_runtime::yield_now();
+    }
+
+    fn park() {
+        switchmark_runtime::park();
+    }
+
+    fn unparker() -> Self::Unparker {
+        switchmark_runtime::unparker()
+    }
+
+    fn unpark(unit: &Self::Unparker) {
+        unit.unpark();
+    }
+
+    fn switches() -> u64 {
+        let runtime = Handle::try_current().expect("models of coroutines run in a runtime");
+        runtime.metrics().switches
+    }
+
+    fn resident_stacks() -> Option<u64> {
+        stack::resident_bytes().ok().map(|bytes| bytes as u64)
+    }
+
+    // What bounds the population is address space and memory, and the runtime names either when it meets it.
+    fn room_for(_units: u64) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Raw for Coroutine {
+    type Coroutine = raw::Coroutine<Turn, (), Infallible>;
+
+    fn coroutine(inside: impl Inside) -> io::Result<Self::Coroutine> {
+        let body = |suspender: &Yielder<Turn, ()>, first| inside.live(first, || suspender.suspend(()));
+        let stack = Stack::new(RAW_STACK)?;
+        // SAFETY: the same contract, kept by the same: the inside of `bounce` suspends in its own loop and nowhere
+        // else. It is dropped with the cell, or forgotten by nobody, before its thread ends.
+        Ok(unsafe { raw::Coroutine::new(stack, body) })
+    }
+
+    #[inline(always)]
+    fn resume(coroutine: &mut Self::Coroutine, turn: Turn) {
+        coroutine.resume(turn);
+    }
+}
