@@ -39,6 +39,10 @@
 //! Not here: preemption of code that never suspends. A coroutine that computes keeps its worker.
 
 #![deny(unsafe_code)]
+#![allow(
+    clippy::inline_always,
+    reason = "a switch must be inlined to be predicted, and a few instructions beside it cost more than it does"
+)]
 
 mod arch;
 pub mod chan;

@@ -173,8 +173,10 @@ pub struct Coroutine<In, Out, Ret> {
     unstarted: Option<unsafe fn(*mut *mut u8)>,
     stack: ManuallyDrop<Stack>,
     /// Not `Send` and not `Sync`: suspended frames may hold anything.
-    marker: PhantomData<(*mut (), fn(In) -> State<Out, Ret>)>,
+    marker: PhantomData<NotSend<In, Out, Ret>>,
 }
+
+type NotSend<In, Out, Ret> = (*mut (), fn(In) -> State<Out, Ret>);
 
 impl<In, Out, Ret> fmt::Debug for Coroutine<In, Out, Ret> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -251,7 +253,7 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
     }
 
     /// # Safety
-    /// With GO_ON the word encodes an `In`. With UNWIND the coroutine has been started.
+    /// With `GO_ON` the word encodes an `In`.
     #[inline(always)]
     unsafe fn go(&mut self, word: Word, flag: usize) -> State<Out, Result<Ret, Payload>> {
         let context = mem::replace(&mut self.context, ptr::null_mut());
@@ -377,7 +379,7 @@ fn encode<T>(value: &ManuallyDrop<T>) -> Word {
         // SAFETY: the word is at least as long as the value; `MaybeUninit` keeps any bytes, also padding.
         unsafe { ptr::copy_nonoverlapping(from, word.as_mut_ptr().cast(), size_of::<T>()) };
     } else {
-        word.write(ptr::from_ref(value).expose_provenance() as u64);
+        word.write(ptr::from_ref(value).expose_provenance());
     }
     word
 }
@@ -394,7 +396,7 @@ unsafe fn decode<T>(word: Word) -> T {
     } else {
         // SAFETY: a large value is encoded as its address.
         let at = unsafe { word.assume_init() };
-        let at: *const T = ptr::with_exposed_provenance(at as usize);
+        let at: *const T = ptr::with_exposed_provenance(at);
         // SAFETY: the caller's contract.
         unsafe { at.read() }
     }

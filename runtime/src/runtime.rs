@@ -107,9 +107,8 @@ impl Handle {
         // SAFETY: the worker lives in the `Arc` that `Worker::new` made, as one of its tasks runs this.
         unsafe { Arc::increment_strong_count(worker) };
         // SAFETY: the count just taken.
-        Some(Handle {
-            worker: unsafe { Arc::from_raw(ptr::from_ref(worker)) },
-        })
+        let worker = unsafe { Arc::from_raw(ptr::from_ref(worker)) };
+        Some(Handle { worker })
     }
 
     /// Starts a coroutine from any OS thread.

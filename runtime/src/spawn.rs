@@ -88,16 +88,9 @@ where
     }
     let records = crate::task::Records::new();
     let task = records.take();
+    let (id, owner) = (crate::task::id_block(), ptr::from_ref(worker).cast());
     // SAFETY: closure and value are `'static` and `Send`.
-    unsafe {
-        task.fill(
-            crate::task::id_block(),
-            None,
-            default_class(),
-            ptr::from_ref(worker).cast(),
-            f,
-        )
-    };
+    unsafe { task.fill(id, None, default_class(), owner, f) };
     if worker.adopt_remotely(task).is_ok() {
         return Some(JoinHandle {
             task,

@@ -13,40 +13,6 @@ pub(crate) const PAGE: usize = 4096;
 /// `MADV_GUARD_INSTALL` of Linux 6.13.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 
-/// Calls that unit tests make fail, on their own thread only.
-#[cfg(test)]
-pub(crate) mod inject {
-    use std::cell::Cell;
-
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) enum Call {
-        Reserve,
-        GuardBatch,
-        Guard,
-        Protect,
-        Discard,
-    }
-
-    thread_local! {
-        static PLAN: Cell<Option<(Call, u32, i32)>> = const { Cell::new(None) };
-    }
-
-    /// The next `times` uses of `call` fail with `errno`.
-    pub(crate) fn fail(call: Call, times: u32, errno: i32) {
-        PLAN.set(Some((call, times, errno)));
-    }
-
-    pub(super) fn check(call: Call) -> std::io::Result<()> {
-        match PLAN.get() {
-            Some((planned, times, errno)) if planned == call && times > 0 => {
-                PLAN.set(Some((call, times - 1, errno)));
-                Err(std::io::Error::from_raw_os_error(errno))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 macro_rules! injected {
     ($call:ident) => {
@@ -119,8 +85,10 @@ pub(crate) unsafe fn guard_batch(ranges: &[(*mut u8, usize)]) -> io::Result<usiz
             iov_len: bytes,
         })
         .collect();
+    // SAFETY: asks for a number.
+    let process = unsafe { libc::getpid() };
     // SAFETY: opens a descriptor that names this process.
-    let own = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    let own = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
     if own < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -309,4 +277,38 @@ pub(crate) fn drop_signal_stack() {
     };
     // SAFETY: takes the alternate stack away; it is not in use, as no handler of ours returns to a thread that ends.
     unsafe { libc::sigaltstack(&raw const none, std::ptr::null_mut()) };
+}
+
+/// Calls that unit tests make fail, on their own thread only.
+#[cfg(test)]
+pub(crate) mod inject {
+    use std::cell::Cell;
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum Call {
+        Reserve,
+        GuardBatch,
+        Guard,
+        Protect,
+        Discard,
+    }
+
+    thread_local! {
+        static PLAN: Cell<Option<(Call, u32, i32)>> = const { Cell::new(None) };
+    }
+
+    /// The next `times` uses of `call` fail with `errno`.
+    pub(crate) fn fail(call: Call, times: u32, errno: i32) {
+        PLAN.set(Some((call, times, errno)));
+    }
+
+    pub(super) fn check(call: Call) -> std::io::Result<()> {
+        match PLAN.get() {
+            Some((planned, times, errno)) if planned == call && times > 0 => {
+                PLAN.set(Some((call, times - 1, errno)));
+                Err(std::io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
+    }
 }

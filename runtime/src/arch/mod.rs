@@ -19,6 +19,7 @@
 //! | `switch` | `sched` | saves itself and goes to a context, both of equal rank |
 //! | `leave` | `sched` | goes to a context and is never seen again |
 //! | `stack_pointer` | identity | where the running code stands |
+//! | `hide` | `sched` | gives a pointer back without the compiler knowing that it is the same |
 //!
 //! **Who owns which register.** A switch saves RBX, RBP and RSP, because the compiler does not let an `asm!` block
 //! declare the first two lost; every other register is declared lost, so the compiler saves what it needs and
@@ -53,3 +54,7 @@ compile_error!(
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::*;
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "looks at registers")]
+mod canary;

@@ -24,7 +24,7 @@ use core::arch::{asm, global_asm};
 use core::mem::MaybeUninit;
 
 /// A register's worth of a value that may be smaller than the register.
-pub(crate) type Word = MaybeUninit<u64>;
+pub(crate) type Word = MaybeUninit<usize>;
 
 /// Stack alignment that the ABI asks for at a call.
 pub(crate) const STACK_ALIGN: usize = 16;
@@ -270,4 +270,18 @@ pub(crate) fn stack_pointer() -> usize {
         asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
     }
     sp
+}
+
+/// The same pointer, of which the compiler knows nothing.
+#[inline(always)]
+#[allow(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "the block does not look where the pointer points"
+)]
+pub(crate) fn hide<T>(mut pointer: *mut T) -> *const T {
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {} */", inlateout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
+    }
+    pointer
 }

@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use crate::sys;
 use crate::task::{self, Task};
 
-const SLEEPING: usize = 1;
-const CLOSED: usize = 2;
+/// Fits the futex's four bytes.
+const SLEEPING: u32 = 1;
+const CLOSED: u32 = 2;
 
 #[derive(Debug, Default)]
 #[repr(align(64))] // Written by other threads: not in a line the worker writes at every switch.
@@ -46,8 +47,8 @@ impl Inbox {
         let mut newest = self.newest.load(Ordering::Relaxed);
         loop {
             let below = match newest.addr() {
-                CLOSED => return Err(Closed),
-                SLEEPING => ptr::null_mut(),
+                addr if addr == CLOSED as usize => return Err(Closed),
+                addr if addr == SLEEPING as usize => ptr::null_mut(),
                 _ => newest,
             };
             // Relaxed: published by the exchange.
@@ -58,7 +59,7 @@ impl Inbox {
                 .newest
                 .compare_exchange_weak(newest, to, Ordering::Release, Ordering::Relaxed)
             {
-                Ok(_) if newest.addr() == SLEEPING => {
+                Ok(_) if newest.addr() == SLEEPING as usize => {
                     sys::futex_wake(&raw const self.newest);
                     return Ok(());
                 }
@@ -72,7 +73,7 @@ impl Inbox {
     pub(crate) fn take(&self, mut each: impl FnMut(&'static Task)) {
         // Acquire: pairs with the Release in `push`; later pushes form a release sequence with it.
         let mut newest = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
-        if newest.addr() <= CLOSED {
+        if newest.addr() <= CLOSED as usize {
             return;
         }
         let mut oldest: *mut Task = ptr::null_mut();
@@ -90,7 +91,7 @@ impl Inbox {
 
     /// Sleeps until a task comes, unless one is there. Returns whether it slept.
     pub(crate) fn sleep(&self) -> bool {
-        let sleeping = ptr::without_provenance_mut(SLEEPING);
+        let sleeping = ptr::without_provenance_mut(SLEEPING as usize);
         // Relaxed: nothing is published by going to sleep, and what wakes us is acquired by `take`.
         if self
             .newest
@@ -101,14 +102,14 @@ impl Inbox {
         }
         // Relaxed: as above.
         while self.newest.load(Ordering::Relaxed) == sleeping {
-            sys::futex_wait(&self.newest, SLEEPING as u32);
+            sys::futex_wait(&self.newest, SLEEPING);
         }
         true
     }
 
     /// Closes an empty inbox. Fails if a task came.
     pub(crate) fn close(&self) -> bool {
-        let closed = ptr::without_provenance_mut(CLOSED);
+        let closed = ptr::without_provenance_mut(CLOSED as usize);
         // Relaxed: a push that fails learns nothing but that.
         self.newest
             .compare_exchange(ptr::null_mut(), closed, Ordering::Relaxed, Ordering::Relaxed)

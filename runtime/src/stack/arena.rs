@@ -11,9 +11,11 @@
 //!   | 64 KiB class: slots of 128 KiB | 256 KiB class: 512 KiB | 1 MiB class: 2 MiB |
 //! ```
 //!
-//! So an address gives its class and slot by two shifts, and the *slot table*, one word a slot, gives the occupant. It is the
-//! runtime's substitute for a thread-local: [`occupant`] turns the stack pointer into the current task. Headers inside the
-//! slots would do the same and were refused: all of them would lie in one set of the first-level cache.
+//! So an address gives its class and slot by two shifts. For the path of every switch that is too long: there the arena is seen as
+//! *granules* of 128 KiB, the smallest slot, and the *slot table* has a word for each, so that one shift by a constant and one load turn
+//! the stack pointer into the occupant ([`occupant`]). A slot of a larger class has its word in each granule of its usable part.
+//! This is the runtime's substitute for a thread-local. Headers inside the slots would do the same and were refused: all of them
+//! would lie in one set of the first-level cache.
 //!
 //! An occupant word is 0 (free, or a stack nobody can be found on), the address of a task record, or, with the low bit set, the
 //! address of a raw coroutine's link: its resumer's stack pointer, from which the look-up goes on.
@@ -36,10 +38,12 @@ const LARGEST_SHIFT: u32 = 40;
 /// Last try: 32 MiB a class, sixteen of the large stacks.
 const SMALLEST_SHIFT: u32 = 25;
 
-/// What a look-up needs, as plain words. `limit` is written last: while it is 0 no address lies in the arena.
+/// A granule of the slot table: the smallest slot.
+const GRANULE_SHIFT: u32 = Class::ALL[0].slot_shift();
+
+/// What a look-up needs, as plain words. `LIMIT` is written last: while it is 0 no address lies in the arena.
 static BASE: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
-static SHIFT: AtomicU32 = AtomicU32::new(0);
 static TABLE: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
 
 static ARENA: OnceLock<Result<Arena, (io::ErrorKind, String)>> = OnceLock::new();
@@ -102,17 +106,13 @@ impl Arena {
     }
 
     fn publish(&self) -> io::Result<()> {
-        let slots: usize = Class::ALL
-            .iter()
-            .map(|&class| self.capacity(class) as usize)
-            .sum();
-        let table = sys::reserve(slots * size_of::<usize>())?;
-        // Relaxed: all three are published by the Release of LIMIT below.
+        let bytes = Class::COUNT << self.range_shift;
+        let table = sys::reserve((bytes >> GRANULE_SHIFT) * size_of::<usize>())?;
+        // Relaxed, twice: published by the Release of LIMIT below.
         BASE.store(self.base().expose_provenance(), Ordering::Relaxed);
-        SHIFT.store(self.range_shift, Ordering::Relaxed);
         TABLE.store(table.cast(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `entry`.
-        LIMIT.store(Class::COUNT << self.range_shift, Ordering::Release);
+        LIMIT.store(bytes, Ordering::Release);
         Ok(())
     }
 
@@ -150,38 +150,38 @@ impl Arena {
 }
 
 /// The slot that contains an address.
-#[inline]
 pub(crate) fn slot_of(addr: usize) -> Option<Slot> {
-    entry(addr).map(|(slot, _)| slot)
+    let arena = ARENA.get()?.as_ref().ok()?;
+    let offset = addr.wrapping_sub(arena.base().addr());
+    let class = *Class::ALL.get(offset >> arena.range_shift)?;
+    let number = (offset & ((1 << arena.range_shift) - 1)) >> class.slot_shift();
+    #[expect(clippy::cast_possible_truncation, reason = "at most 2^23 slots a class")]
+    Some(Slot {
+        class,
+        number: number as u32,
+    })
 }
 
+/// The word of the granule that contains an address.
 #[inline(always)]
-fn entry(addr: usize) -> Option<(Slot, &'static AtomicUsize)> {
-    // Acquire: pairs with the Release in `publish`, so the other three are seen.
+fn entry(addr: usize) -> Option<&'static AtomicUsize> {
+    // Acquire: pairs with the Release in `publish`, so the other two are seen.
     let limit = LIMIT.load(Ordering::Acquire);
-    // Relaxed, thrice: ordered by the Acquire above.
+    // Relaxed, twice: ordered by the Acquire above.
     let offset = addr.wrapping_sub(BASE.load(Ordering::Relaxed));
     if offset >= limit {
         return None;
     }
-    let shift = SHIFT.load(Ordering::Relaxed);
-    let index = offset >> shift;
-    let class = Class::ALL[index.min(Class::COUNT - 1)];
-    let number = (offset & ((1 << shift) - 1)) >> class.slot_shift();
-    // Slots before this class in the table: a class has a quarter as many as the one before it.
-    let before = match class.index() {
-        0 => 0,
-        1 => 1_usize << (shift - 17),
-        _ => (1_usize << (shift - 17)) + (1_usize << (shift - 19)),
-    };
-    let table = TABLE.load(Ordering::Relaxed);
-    #[expect(clippy::cast_possible_truncation, reason = "at most 2^23 slots a class")]
-    let slot = Slot {
-        class,
-        number: number as u32,
-    };
-    // SAFETY: the table has a word for each slot of the arena, is never unmapped, and zero pages are valid words.
-    Some((slot, unsafe { &*table.wrapping_add(before + number) }))
+    let word = TABLE
+        .load(Ordering::Relaxed)
+        .wrapping_add(offset >> GRANULE_SHIFT);
+    // SAFETY: the table has a word for each granule of the arena, is never unmapped, and zero pages are valid words.
+    Some(unsafe { &*word })
+}
+
+/// The word of a slot's uppermost granule.
+fn top_entry(slot: Slot) -> &'static AtomicUsize {
+    entry(slot.top().addr() - 1).expect("a slot lies in the arena")
 }
 
 /// Names a task as the occupant of a slot.
@@ -193,6 +193,7 @@ pub(crate) fn occupy(slot: Slot, task: *const ()) {
 }
 
 /// Names a raw coroutine, by its link, as the occupant of a slot.
+#[inline]
 pub(crate) fn occupy_raw(slot: Slot, link: *mut *mut u8) {
     set(slot, link.expose_provenance() | RAW);
 }
@@ -205,16 +206,24 @@ pub(crate) fn vacate(slot: Slot) {
 
 #[inline]
 fn set(slot: Slot, word: usize) {
-    let (_, entry) = entry(get_ready().slot_base(slot).addr()).expect("a slot lies in the arena");
-    // Relaxed: read by the same OS thread, or by a scan that only asks whether it is 0.
-    entry.store(word, Ordering::Relaxed);
+    let top = slot.top().addr();
+    for granule in 0..slot.class.usable().div_ceil(1 << GRANULE_SHIFT) {
+        let entry = entry(top - 1 - (granule << GRANULE_SHIFT)).expect("a slot lies in the arena");
+        // Relaxed: read by the same OS thread, or by a scan that only asks whether it is 0.
+        entry.store(word, Ordering::Relaxed);
+    }
 }
 
 /// Whether a slot has an occupant; a snapshot.
 pub(crate) fn is_occupied(slot: Slot) -> bool {
-    let (_, entry) = entry(get_ready().slot_base(slot).addr()).expect("a slot lies in the arena");
     // Relaxed: a snapshot for statistics.
-    entry.load(Ordering::Relaxed) != 0
+    top_entry(slot).load(Ordering::Relaxed) != 0
+}
+
+/// Whether the occupant of a slot is a raw coroutine.
+pub(crate) fn is_raw(slot: Slot) -> bool {
+    // Relaxed: asked by the fault handler, on the thread that runs on this stack.
+    top_entry(slot).load(Ordering::Relaxed) & RAW != 0
 }
 
 /// Who runs at a stack address.
@@ -238,7 +247,7 @@ pub(crate) fn occupant() -> Occupant {
 /// Never; usable in a signal handler.
 #[inline(always)]
 pub(crate) fn occupant_at(addr: usize) -> Occupant {
-    let Some((_, entry)) = entry(addr) else {
+    let Some(entry) = entry(addr) else {
         return Occupant::None;
     };
     // Relaxed: whoever runs on a stack wrote its entry on the same OS thread.
@@ -255,7 +264,7 @@ fn through_links(mut word: usize) -> Occupant {
         let link: *const *mut u8 = std::ptr::with_exposed_provenance(word & !RAW);
         // SAFETY: a raw entry holds the address of a link in a stack of the arena, which stays mapped for ever.
         let resumer = unsafe { link.read() };
-        let Some((_, entry)) = entry(resumer.addr()) else {
+        let Some(entry) = entry(resumer.addr()) else {
             return Occupant::None;
         };
         // Relaxed: as in `occupant_at`.
@@ -265,13 +274,6 @@ fn through_links(mut word: usize) -> Occupant {
             next => word = next,
         }
     }
-}
-
-/// Whether the occupant of a slot is a raw coroutine.
-pub(crate) fn is_raw(slot: Slot) -> bool {
-    let (_, entry) = entry(get_ready().slot_base(slot).addr()).expect("a slot lies in the arena");
-    // Relaxed: asked by the fault handler, on the thread that runs on this stack.
-    entry.load(Ordering::Relaxed) & RAW != 0
 }
 
 #[cfg(test)]
@@ -312,17 +314,24 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_in_different_classes_do_not_share_a_table_word() {
-        let arena = get().unwrap();
-        let mut words = Vec::new();
+    fn an_occupant_is_found_from_every_usable_byte_of_its_slot_and_no_other() {
+        let task: *const () = std::ptr::without_provenance(0x1000);
         for class in Class::ALL {
-            for number in [0, arena.capacity(class) - 1] {
-                let (_, word) = entry(Slot { class, number }.top().addr() - 1).unwrap();
-                words.push(std::ptr::from_ref(word).addr());
+            let number = get().unwrap().capacity(class) / 2;
+            let slot = Slot { class, number };
+            occupy(slot, task);
+            for addr in (slot.bottom().addr()..slot.top().addr()).step_by(sys::PAGE) {
+                assert_eq!(occupant_at(addr), Occupant::Task(task));
             }
+            assert_eq!(occupant_at(slot.top().addr()), Occupant::None);
+            let below = Slot {
+                class,
+                number: number - 1,
+            };
+            assert_eq!(occupant_at(below.top().addr() - 1), Occupant::None);
+            vacate(slot);
+            assert_eq!(occupant_at(slot.bottom().addr()), Occupant::None);
         }
-        words.sort_unstable();
-        assert!(words.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]
