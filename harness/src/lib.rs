@@ -5,14 +5,22 @@
 
 #![deny(unsafe_code)]
 
+mod awake;
 pub mod contender;
 pub mod counters;
 pub mod definition;
+mod disturbance;
+pub mod document;
 pub mod environment;
 pub mod error;
+pub mod gate;
+mod ledger;
 pub mod memory;
+pub mod parent;
 pub mod pin;
+pub mod plan;
 pub mod protocol;
+pub mod run;
 pub mod stats;
 mod sys;
 pub mod worker;

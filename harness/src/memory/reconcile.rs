@@ -20,9 +20,9 @@ pub struct Reading {
 /// How far the ledgers may disagree on a component that both see.
 const TOLERANCE: f64 = 0.10;
 
-/// What the machine books for others meanwhile, in bytes over the whole growth: it bounds how small a
-/// component the two ledgers can be compared on.
-const BACKGROUND: f64 = (1 << 20) as f64;
+/// A component that grew by less, in bytes, drowns in what the machine books for others meanwhile: there the
+/// system ledger cannot contradict the process.
+const BACKGROUND: f64 = (8 << 20) as f64;
 
 /// The bill, or why it cannot be trusted.
 pub fn bill(readings: &[Reading]) -> Result<Memory, String> {
@@ -34,8 +34,8 @@ pub fn bill(readings: &[Reading]) -> Result<Memory, String> {
     let page_tables = slope(&|r| r.process.page_tables)?;
     let largest = readings.iter().map(|r| r.units).max().unwrap_or(1) as f64;
     let agree = |name: &str, process: f64, system: f64| {
-        let allowed = (TOLERANCE * process.abs()).max(BACKGROUND / largest);
-        if (process - system).abs() <= allowed {
+        let drowned = process.max(system) * largest < BACKGROUND;
+        if drowned || (process - system).abs() <= TOLERANCE * process {
             return Ok(());
         }
         Err(format!(
@@ -106,6 +106,21 @@ mod tests {
     fn ledgers_that_disagree_are_no_bill() {
         let error = bill(&readings(12_000)).unwrap_err();
         assert!(error.contains("user pages") && error.contains("12000"), "{error}");
+    }
+
+    #[test]
+    fn a_hundred_units_are_too_few_to_contradict_the_process() {
+        let few = |mut reading: Reading| {
+            let shrunk = |bytes: u64| 80_000_000 + (bytes - 80_000_000) / 100;
+            reading.units /= 100;
+            reading.process.anonymous = (3 << 20) + reading.units * 9_776;
+            reading.process.page_tables = 100_000 + reading.units * 4_121;
+            reading.system.anonymous = shrunk(reading.system.anonymous);
+            reading.system.page_tables = 2_000_000 + reading.units * 9_999;
+            reading
+        };
+        let readings: Vec<Reading> = readings(20_000).into_iter().map(few).collect();
+        assert!(bill(&readings).is_ok());
     }
 
     #[test]

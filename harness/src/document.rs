@@ -1,0 +1,329 @@
+//! From what was measured to the result document. Pure; and reading one back.
+
+use crate::contender::Contender;
+use crate::error::{Error, Result};
+use crate::parent::Fault;
+use crate::plan::{Group, Plan};
+use crate::run::Outcome;
+use crate::stats::{self, Interval};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use switchmark_schema::{
+    BlockRecord, Cell, Census, Counter, CounterState, Definition, Document, Estimate, Ledger, Machine,
+    Memory, Metric, Ratio, ResultDocument, Run, Sample, Status, Stopped, Tool, WorkerRecord,
+};
+
+/// What a document says beside its numbers.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// What measured.
+    pub tool: Tool,
+    /// How it was asked to.
+    pub run: Run,
+    /// Where.
+    pub machine: Machine,
+}
+
+/// Makes the result of a run, whole or interrupted.
+pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDocument {
+    let mut cells = Vec::new();
+    let mut warnings = outcome.warnings.clone();
+    if outcome.interrupted {
+        warnings.push("the run was interrupted: cells hold what was measured until then".into());
+    }
+    for group in &plan.groups {
+        let blocks: Vec<&BlockRecord> = outcome.blocks.iter().filter(|b| b.cell == group.id).collect();
+        for contender in &group.contenders {
+            let cell = measured_cell(group, contender, &blocks, outcome);
+            warnings.extend(disagreement(&cell));
+            cells.push(cell);
+        }
+        for refused in &group.refused {
+            let cell = blank_cell(group, &refused.contender);
+            cells.push(Cell {
+                status: refused.status,
+                reason: Some(refused.reason.clone()),
+                ..cell
+            });
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let definitions = plan
+        .groups
+        .iter()
+        .map(|g| g.definition)
+        .filter(|d| seen.insert(d.id.clone()));
+    let definitions = definitions.map(|d| Definition {
+        id: d.id.clone(),
+        question: d.question.clone(),
+        unit: d.unit.clone(),
+        traps: d.traps.clone(),
+        witness: d.witness.clone(),
+    });
+    ResultDocument {
+        schema: ResultDocument::SCHEMA.into(),
+        tool: header.tool,
+        run: header.run,
+        machine: header.machine,
+        doctor: Vec::new(),
+        definitions: definitions.collect(),
+        census: Census::of(&cells),
+        cells,
+        controls: Vec::new(),
+        warnings,
+    }
+}
+
+fn blank_cell(group: &Group<'_>, contender: &str) -> Cell {
+    Cell {
+        id: group.cell(contender),
+        workload: group.definition.id.clone(),
+        contender: contender.to_owned(),
+        params: group.params.iter().cloned().collect(),
+        placement: group.placement.clone(),
+        status: Status::Skipped,
+        reason: None,
+        primary: group.method().primary().into(),
+        metrics: BTreeMap::new(),
+        ledger: None,
+        counters: BTreeMap::new(),
+        memory: None,
+        latency: None,
+    }
+}
+
+fn measured_cell(
+    group: &Group<'_>,
+    contender: &Contender,
+    blocks: &[&BlockRecord],
+    outcome: &Outcome,
+) -> Cell {
+    let mut cell = blank_cell(group, contender.id());
+    let records: Vec<(u32, &WorkerRecord)> = blocks
+        .iter()
+        .filter_map(|block| Some((block.block, of_contender(block, contender.id())?)))
+        .filter(|(_, record)| record.status == Status::Measured)
+        .collect();
+    (cell.status, cell.reason) = match outcome.ended.get(&cell.id) {
+        Some(Fault { status, reason }) => (*status, Some(reason.clone())),
+        None if records.is_empty() => (
+            Status::Skipped,
+            Some("the run ended before its first block".into()),
+        ),
+        None => (Status::Measured, None),
+    };
+    let stopped = outcome.stopped.get(&group.id).copied().unwrap_or(Stopped::Budget);
+    let names: BTreeSet<&String> = records.iter().flat_map(|(_, r)| r.values.keys()).collect();
+    for name in names {
+        let metric = metric(group, contender, name, blocks, &records, stopped);
+        cell.metrics.insert(name.clone(), metric);
+    }
+    cell.ledger = ledger(&records);
+    cell.memory = typical_memory(&records);
+    if let Some(counted) = outcome.counted.get(&cell.id) {
+        cell.counters.clone_from(&counted.counters);
+        if let (Some(ledger), Some(switches)) = (&mut cell.ledger, &counted.switches) {
+            ledger.switches = Some(switches.clone());
+        }
+    }
+    cell
+}
+
+fn of_contender<'b>(block: &'b BlockRecord, contender: &str) -> Option<&'b WorkerRecord> {
+    block.workers.iter().find(|worker| worker.contender == contender)
+}
+
+fn metric(
+    group: &Group<'_>,
+    contender: &Contender,
+    name: &str,
+    blocks: &[&BlockRecord],
+    records: &[(u32, &WorkerRecord)],
+    stopped: Stopped,
+) -> Metric {
+    let definition = group.definition;
+    let unit = definition
+        .beside
+        .get(name)
+        .map_or(&definition.unit, |beside| &beside.unit);
+    let samples: Vec<Sample> = records
+        .iter()
+        .filter_map(|(block, record)| {
+            Some(Sample {
+                block: *block,
+                value: *record.values.get(name)?,
+            })
+        })
+        .collect();
+    let interval = stats::Sample::new(samples.iter().map(|s| s.value)).and_then(|s| stats::interval(&s));
+    let minima = records
+        .iter()
+        .filter_map(|(_, record)| record.minima.get(name).copied());
+    let others = group
+        .contenders
+        .iter()
+        .filter(|other| other.id() != contender.id());
+    Metric {
+        unit: unit.clone(),
+        better: definition.better,
+        minimum: minima.reduce(f64::min),
+        samples,
+        estimate: interval.map(
+            |Interval {
+                 median,
+                 low,
+                 high,
+                 level,
+             }| Estimate {
+                median,
+                low,
+                high,
+                level,
+                method: "order-statistic".into(),
+                stopped,
+            },
+        ),
+        ratios: others
+            .filter_map(|other| ratio(group, contender.id(), other.id(), name, blocks))
+            .collect(),
+    }
+}
+
+/// A contender over another, paired by block: from neighbouring slices where these two alternate, from the
+/// two samples where more compete.
+fn ratio(
+    group: &Group<'_>,
+    contender: &str,
+    to: &str,
+    metric: &str,
+    blocks: &[&BlockRecord],
+) -> Option<Ratio> {
+    let log = |block: &&BlockRecord| {
+        let (a, b) = (of_contender(block, contender)?, of_contender(block, to)?);
+        if block.workers.len() == 2 && metric == group.method().primary() && !a.minima.is_empty() {
+            let order: Vec<usize> = block
+                .order
+                .bytes()
+                .map(|letter| usize::from(letter - b'A'))
+                .collect();
+            let first_is_a = block.workers.first().is_some_and(|w| w.contender == contender);
+            let order: Vec<usize> = order.iter().map(|who| who ^ usize::from(!first_is_a)).collect();
+            return stats::ratio::of_slices(&order, &costs(a), &costs(b));
+        }
+        Some((a.values.get(metric)? / b.values.get(metric)?).ln())
+    };
+    let logs: Vec<f64> = blocks.iter().filter_map(log).collect();
+    let count = u32::try_from(logs.len()).ok()?;
+    let Interval {
+        median,
+        low,
+        high,
+        level,
+    } = stats::ratio::over_blocks(logs)?;
+    Some(Ratio {
+        to: to.into(),
+        median,
+        low,
+        high,
+        level,
+        blocks: count,
+    })
+}
+
+/// Cost of an operation in each slice of a worker.
+fn costs(record: &WorkerRecord) -> Vec<f64> {
+    let operations_per_slice = record.operations as f64 / record.slices_ns.len() as f64;
+    record
+        .slices_ns
+        .iter()
+        .map(|ns| *ns as f64 / operations_per_slice)
+        .collect()
+}
+
+fn ledger(records: &[(u32, &WorkerRecord)]) -> Option<Ledger> {
+    let mut books = records.iter().filter_map(|(_, record)| record.ledger.as_ref());
+    let mut sum = books.next()?.clone();
+    for ledger in books {
+        sum.units += ledger.units;
+        sum.peak_live = sum.peak_live.max(ledger.peak_live);
+        if let (Some(sum), Some(switches)) = (&mut sum.switches, &ledger.switches) {
+            sum.observed += switches.observed;
+            sum.expected = sum.expected.zip(switches.expected).map(|(a, b)| a + b);
+        }
+    }
+    Some(sum)
+}
+
+/// The bill of the worker in the middle, whole: components averaged apart would not add up.
+fn typical_memory(records: &[(u32, &WorkerRecord)]) -> Option<Memory> {
+    let mut bills: Vec<&Memory> = records
+        .iter()
+        .filter_map(|(_, record)| record.memory.as_ref())
+        .collect();
+    bills.sort_by(|a, b| a.per_unit_bytes.total.total_cmp(&b.per_unit_bytes.total));
+    bills.get(bills.len().checked_sub(1)? / 2).copied().cloned()
+}
+
+/// The kernel's count beside the worker's own, where both exist and differ by more than bookkeeping.
+fn disagreement(cell: &Cell) -> Option<String> {
+    let Counter {
+        state: CounterState::Counted,
+        per_op: Some(per_op),
+        ..
+    } = cell.counters.get("context-switches")?
+    else {
+        return None;
+    };
+    // A unit that the kernel does not see must not cost switches of the kernel's: that would be its hidden price.
+    let of_kernel = cell.ledger.as_ref()?.switches.as_ref()?.source == "perf";
+    let hidden = !of_kernel && *per_op > 0.01;
+    hidden.then(|| {
+        format!(
+            "{}: {per_op:.3} kernel switches an operation, though it promises none",
+            cell.id
+        )
+    })
+}
+
+/// Reads a document of a kind from a file; the error names the file and the place of the fault.
+pub fn read<D: Document>(path: &Path) -> Result<D> {
+    let about = |e: &dyn std::fmt::Display| Error::document(format!("cannot read {}: {e}", path.display()));
+    let size = fs::metadata(path).map_err(|e| about(&e))?.len();
+    if size > switchmark_schema::MAX_BYTES {
+        return Err(about(&format!(
+            "{size} bytes, more than {}",
+            switchmark_schema::MAX_BYTES
+        )));
+    }
+    let text = fs::read_to_string(path).map_err(|e| about(&e))?;
+    switchmark_schema::read(&text).map_err(|e| about(&e))
+}
+
+/// Writes a file whole: beside its place first, then renamed into it, so that no reader sees half of it.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let about = |e: std::io::Error| Error::document(format!("cannot write {}: {e}", path.display()));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".switchmark-")
+        .tempfile_in(folder)
+        .map_err(about)?;
+    file.write_all(bytes).map_err(about)?;
+    // A document is for others to read: the usual permissions, not those of a temporary file.
+    let usual = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(usual).map_err(about)?;
+    file.persist(path).map_err(|e| about(e.error))?;
+    Ok(())
+}
+
+/// A document as it is written.
+pub fn to_json<T: serde::Serialize>(document: &T) -> String {
+    let mut json =
+        serde_json::to_string_pretty(document).expect("a document has string keys and finite numbers");
+    json.push('\n');
+    json
+}

@@ -1,0 +1,236 @@
+//! The ratio lane: the thread-relative ratios of this run against those of a stored result. Pure.
+//!
+//! For runners where both builds cannot be run. The machine's drift between the two runs cancels as far as it
+//! moves a cell and its thread baseline alike, which is not far enough for a small effect: so a cell is
+//! REGRESSED only where the two intervals are disjoint by more than [`BOUND`], OK only where the whole interval
+//! of this run stays within [`BOUND`] of the stored median, and INCONCLUSIVE otherwise. Both sides are recomputed from their samples, block by block: what a
+//! document says of itself is not evidence.
+
+use crate::error::{Error, Result};
+use crate::stats::{self, Interval};
+use switchmark_schema::{
+    Better, Cell, GateCell, GateCensus, GateDocument, GateEstimate, GateSide, Lane, ResultDocument, Status,
+    Verdict,
+};
+
+/// Relative gap between the intervals that a regression must exceed.
+pub const BOUND: f64 = 0.05;
+
+/// The contender that all others are measured against.
+const BASELINE: &str = "thread";
+
+/// Compares `head`, this run, with `base`, a stored result.
+pub fn judge(base: &ResultDocument, head: &ResultDocument, sides: [GateSide; 2]) -> Result<GateDocument> {
+    let cells: Vec<GateCell> = head
+        .cells
+        .iter()
+        .filter(|cell| cell.contender != BASELINE)
+        .filter_map(|cell| {
+            Some(judge_cell(
+                base,
+                head,
+                cell,
+                base.cells.iter().find(|b| b.id == cell.id)?,
+            ))
+        })
+        .collect();
+    if cells.is_empty() {
+        return Err(Error::usage(
+            "the stored result and this run have no cell in common that could be gated",
+        ));
+    }
+    let census = GateCensus::of(&cells);
+    let [base_side, head_side] = sides;
+    let mut warnings = Vec::new();
+    if base.machine.key != head.machine.key {
+        warnings.push(format!(
+            "different machines: {} ({}) and {} ({})",
+            base.machine.key, base.machine.cpu, head.machine.key, head.machine.cpu
+        ));
+    }
+    Ok(GateDocument {
+        schema: "switchmark.gate/1".into(),
+        tool: head.tool.clone(),
+        run: head.run.clone(),
+        machine: head.machine.clone(),
+        doctor: Vec::new(),
+        controls: Vec::new(),
+        warnings,
+        lane: Lane::Ratio,
+        identical: base_side.hash == head_side.hash,
+        base: base_side,
+        head: head_side,
+        exit: exit_code(&census),
+        cells,
+        census,
+    })
+}
+
+/// 3 before 1: a cell that could not be judged because a worker failed hides a regression.
+fn exit_code(census: &GateCensus) -> u8 {
+    match census {
+        GateCensus { failed: 1.., .. } => 3,
+        GateCensus { regressed: 1.., .. } => 1,
+        _ => 0,
+    }
+}
+
+fn judge_cell(base: &ResultDocument, head: &ResultDocument, cell: &Cell, stored: &Cell) -> GateCell {
+    let (verdict, reason, estimate, blocks) =
+        match (ratio_to_baseline(base, stored), ratio_to_baseline(head, cell)) {
+            (_, Err(why)) if cell.status == Status::Failed => (Verdict::Failed, Some(why), None, 0),
+            (Err(why), _) => (
+                unjudged(stored),
+                Some(format!("in the stored result: {why}")),
+                None,
+                0,
+            ),
+            (_, Err(why)) => (unjudged(cell), Some(why), None, 0),
+            (Ok((then, _)), Ok((now, blocks))) => {
+                let lower = cell
+                    .primary_metric()
+                    .is_none_or(|metric| metric.better == Better::Lower);
+                // Of a rate the inverse is a cost, so that up is worse everywhere below.
+                let [then, now] = [then, now].map(|i| if lower { i } else { inverse(i) });
+                let (verdict, reason) = verdict(then, now);
+                (verdict, reason, Some(change(then, now)), blocks)
+            }
+        };
+    GateCell {
+        id: cell.id.clone(),
+        metric: cell.primary.clone(),
+        verdict,
+        reason,
+        blocks,
+        redrawn: 0,
+        estimate,
+        trace: Vec::new(),
+    }
+}
+
+/// What a cell without a ratio is called.
+fn unjudged(cell: &Cell) -> Verdict {
+    match cell.status {
+        Status::Measured | Status::Invalid => Verdict::Inconclusive,
+        Status::Unsupported | Status::Skipped => Verdict::Unsupported,
+        Status::Failed => Verdict::Failed,
+    }
+}
+
+/// A cell's ratio to its thread baseline, from the samples of the blocks that both have.
+fn ratio_to_baseline(document: &ResultDocument, cell: &Cell) -> std::result::Result<(Interval, u32), String> {
+    let (Status::Measured, Some(metric)) = (cell.status, cell.primary_metric()) else {
+        return Err(cell.reason.clone().unwrap_or_else(|| "no number".into()));
+    };
+    let baseline = document
+        .cells
+        .iter()
+        .find(|b| b.group() == cell.group() && b.contender == BASELINE);
+    let baseline = baseline
+        .filter(|b| b.status == Status::Measured)
+        .and_then(Cell::primary_metric);
+    let baseline = baseline.ok_or("no thread baseline in its block")?;
+    let log = |sample: &switchmark_schema::Sample| {
+        let of_thread = baseline.samples.iter().find(|b| b.block == sample.block)?.value;
+        (of_thread > 0.0 && sample.value > 0.0).then(|| (sample.value / of_thread).ln())
+    };
+    let logs: Vec<f64> = metric.samples.iter().filter_map(log).collect();
+    let blocks = u32::try_from(logs.len()).unwrap_or(u32::MAX);
+    let interval = stats::ratio::over_blocks(logs);
+    interval
+        .map(|i| (i, blocks))
+        .ok_or_else(|| format!("{blocks} blocks are too few for an interval"))
+}
+
+fn inverse(i: Interval) -> Interval {
+    Interval {
+        median: 1.0 / i.median,
+        low: 1.0 / i.high,
+        high: 1.0 / i.low,
+        level: i.level,
+    }
+}
+
+fn verdict(then: Interval, now: Interval) -> (Verdict, Option<String>) {
+    if now.low > then.high * (1.0 + BOUND) {
+        (Verdict::Regressed, None)
+    } else if then.low > now.high * (1.0 + BOUND) {
+        (Verdict::Improved, None)
+    } else if now.high <= then.median * (1.0 + BOUND) {
+        (Verdict::Ok, None)
+    } else {
+        let wide = format!("a change of more than {:.0} % is not excluded", BOUND * 100.0);
+        (Verdict::Inconclusive, Some(wide))
+    }
+}
+
+/// By how much head is worse: from the extremes of both intervals, so no narrower than what is known.
+fn change(then: Interval, now: Interval) -> GateEstimate {
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    GateEstimate {
+        percent: percent(now.median / then.median),
+        low: percent(now.low / then.high),
+        high: percent(now.high / then.low),
+        level: then.level.min(now.level),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(low: f64, median: f64, high: f64) -> Interval {
+        Interval {
+            median,
+            low,
+            high,
+            level: 0.97,
+        }
+    }
+
+    #[test]
+    fn only_intervals_disjoint_beyond_the_bound_regress() {
+        let then = interval(0.98, 1.0, 1.02);
+        assert_eq!(verdict(then, interval(1.08, 1.1, 1.12)).0, Verdict::Regressed);
+        assert_eq!(verdict(then, interval(1.03, 1.05, 1.07)).0, Verdict::Inconclusive);
+        assert_eq!(verdict(then, interval(0.99, 1.0, 1.01)).0, Verdict::Ok);
+        assert_eq!(verdict(then, interval(0.80, 0.82, 0.84)).0, Verdict::Improved);
+        assert_eq!(
+            verdict(then, interval(0.80, 1.0, 1.30)).0,
+            Verdict::Inconclusive,
+            "wide is not OK"
+        );
+    }
+
+    #[test]
+    fn a_rate_that_falls_is_worse() {
+        let (then, now) = (interval(98.0, 100.0, 102.0), interval(60.0, 65.0, 70.0));
+        assert_eq!(verdict(inverse(then), inverse(now)).0, Verdict::Regressed);
+    }
+
+    #[test]
+    fn a_failed_worker_outranks_a_regression() {
+        assert_eq!(
+            exit_code(&GateCensus {
+                failed: 1,
+                regressed: 1,
+                ..GateCensus::default()
+            }),
+            3
+        );
+        assert_eq!(
+            exit_code(&GateCensus {
+                regressed: 1,
+                ..GateCensus::default()
+            }),
+            1
+        );
+        assert_eq!(
+            exit_code(&GateCensus {
+                inconclusive: 9,
+                ..GateCensus::default()
+            }),
+            0
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! The books of a slice: what really happened against what the definition promises. Pure.
+//!
+//! A cell whose books are wrong prints the reason and no number. A wrong *answer* is the contender's failure;
+//! a wrong *count* makes the number invalid.
+
+use crate::contender::{Contender, Kind};
+use crate::definition::Formula;
+use crate::parent::Fault;
+use crate::plan::{Group, kernel_decides};
+use crate::protocol::Sample;
+use std::time::Duration;
+use switchmark_schema::{Ledger, Switches};
+
+/// Share by which switches may be off.
+const SWITCHES: f64 = 0.01;
+
+fn off(observed: u64, expected: u64, tolerance: f64) -> bool {
+    observed.abs_diff(expected) as f64 > tolerance * expected as f64
+}
+
+/// Compares a sample with what the definition promises.
+pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample) -> Result<(), Fault> {
+    let expect = &group.definition.expect;
+    let free = kernel_decides(contender.manifest.kind, sample.peak_live);
+    let check = promised(group, sample, &expect.check)?;
+    if off(sample.check, check, expect.tolerance) && !(free && expect.tolerance > 0.0) {
+        return Err(Fault::failed(format!(
+            "wrong answer: expected {check}, got {}",
+            sample.check
+        )));
+    }
+    if let Some(units) = &expect.units {
+        let units = promised(group, sample, units)?;
+        if sample.units != units {
+            return Err(Fault::invalid(format!(
+                "expected {units} units, {} were created",
+                sample.units
+            )));
+        }
+    }
+    let (promised, observed) = (
+        promised_switches(group, contender.manifest.kind, sample),
+        sample.switches,
+    );
+    if let (Some(expected), Some(observed)) = (promised, observed)
+        && off(observed, expected, SWITCHES)
+    {
+        return Err(Fault::invalid(format!(
+            "expected {expected} switches, counted {observed}"
+        )));
+    }
+    Ok(())
+}
+
+/// The switches that a sample is held to; `None` where they are recorded only.
+fn promised_switches(group: &Group<'_>, kind: Kind, sample: &Sample) -> Option<u64> {
+    let expect = &group.definition.expect;
+    let held = expect.checked.is_empty() || expect.checked.contains(&group.placement);
+    if !held || kernel_decides(kind, sample.peak_live) {
+        return None;
+    }
+    promised(group, sample, expect.switches.as_ref()?).ok()
+}
+
+/// The kernel's own count of a slice's switches beside what was promised.
+pub(crate) fn kernel_switches(group: &Group<'_>, sample: &Sample, observed: u64) -> Option<Switches> {
+    group.definition.expect.switches.as_ref()?;
+    let expected = promised_switches(group, Kind::Thread, sample);
+    Some(Switches {
+        expected,
+        observed,
+        source: "perf".into(),
+    })
+}
+
+/// The kernel's count against the promise.
+pub(crate) fn agreed(switches: &Switches) -> Result<(), Fault> {
+    match switches.expected {
+        Some(expected) if off(switches.observed, expected, SWITCHES) => Err(Fault::invalid(format!(
+            "expected {expected} switches, the kernel counted {}",
+            switches.observed
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The worker's clock against the parent's: what was not inside the slice cannot be in its time, and little
+/// else may be in the parent's.
+pub(crate) fn confirmed(sample: &Sample, outside: Duration) -> Result<(), Fault> {
+    const SHARE: f64 = 0.02;
+    const FIXED: Duration = Duration::from_micros(100);
+    if !sample.latencies_ns.is_empty() {
+        return Ok(());
+    }
+    let inside = Duration::from_nanos(sample.elapsed_ns + sample.base_ns.unwrap_or(0));
+    if outside.abs_diff(inside) <= outside.mul_f64(SHARE) + FIXED {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!(
+        "the worker's clock says {inside:?} for a slice, the parent's {outside:?}"
+    )))
+}
+
+/// What a formula promises before the work: over parameters and `iterations`.
+fn promised(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64, Fault> {
+    let lookup = |name: &str| match name {
+        "iterations" => Some(sample.iterations),
+        name => group.number(name),
+    };
+    formula
+        .evaluate(lookup)
+        .ok_or_else(|| Fault::failed("a formula of the definition has no value here"))
+}
+
+/// What a formula says after the work: also over what the sample observed. Never zero: it divides.
+pub(crate) fn evaluated(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64, Fault> {
+    let lookup = |name: &str| match name {
+        "iterations" => Some(sample.iterations),
+        "units" => Some(sample.units),
+        "switches" => sample.switches,
+        "check" => Some(sample.check),
+        name => group.number(name),
+    };
+    match formula.evaluate(lookup) {
+        Some(0) => Err(Fault::invalid("no operation was observed to divide by")),
+        Some(divisor) => Ok(divisor),
+        None => Err(Fault::failed("the divisor of the definition has no value here")),
+    }
+}
+
+/// What a sample's time is divided by.
+pub(crate) fn divisor(group: &Group<'_>, sample: &Sample) -> Result<u64, Fault> {
+    evaluated(group, sample, &group.definition.divisor)
+}
+
+/// The books of all slices of a worker together.
+pub(crate) fn of(group: &Group<'_>, contender: &Contender, samples: &[Sample]) -> Ledger {
+    let peak_live = samples.iter().map(|s| s.peak_live).max().unwrap_or(0);
+    let expected: Option<u64> = samples
+        .iter()
+        .map(|s| promised_switches(group, contender.manifest.kind, s))
+        .sum();
+    let observed: Option<u64> = samples.iter().map(|s| s.switches).sum();
+    Ledger {
+        units: samples.iter().map(|s| s.units).sum(),
+        peak_live,
+        switches: observed.map(|observed| Switches {
+            expected,
+            observed,
+            source: "worker".into(),
+        }),
+    }
+}

@@ -1,0 +1,673 @@
+//! Measuring: calibration, counting, then block after block until each cell knows enough.
+//!
+//! Three kinds of worker process, each fresh and each for one cell:
+//! - one *calibrates*: how many iterations fill a slice. Its times are discarded.
+//! - one *counts*: kernel and hardware counters around slices of that length, times discarded too, since
+//!   counters slow the very thing that is timed (`counters.rs`).
+//! - one in each block is *timed*, and carries no instrument.
+//!
+//! A worker that fails takes its cell out of the later blocks and nothing else: what it measured before stays.
+
+use crate::awake::Awake;
+use crate::contender::{Contender, Kind};
+use crate::counters::{self, Attached, Pair, Probed};
+use crate::disturbance::Disturbance;
+use crate::error::{Error, Result};
+use crate::ledger;
+use crate::memory::{self, Process, System};
+use crate::parent::{Fault, Host, Worker};
+use crate::pin::{Cpus, Pinned};
+use crate::plan::{Group, Method, Plan, letters, order};
+use crate::protocol::{Prepare, Sample};
+use crate::stats;
+use fastrand::Rng;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use switchmark_schema::{BlockKind, BlockRecord, Counter, Ledger, Status, Stopped, Switches, WorkerRecord};
+
+/// What the instrument measures with.
+#[derive(Debug, Clone, Copy)]
+pub struct Instrument<'a> {
+    /// Starts workers.
+    pub host: Host<'a>,
+    /// CPUs of the run.
+    pub cpus: &'a Cpus,
+    /// Counters that can be had.
+    pub probed: &'a Probed,
+    /// Overrides the profile's budget.
+    pub budget: Option<Duration>,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A cell is calibrated and counted.
+    Calibrating {
+        /// Its id.
+        cell: &'a str,
+        /// Cells done before it.
+        done: usize,
+        /// Cells in all.
+        of: usize,
+    },
+    /// A block is about to be taken.
+    Block {
+        /// Its group.
+        group: &'a str,
+        /// Block number.
+        block: u32,
+        /// Blocks done in all.
+        done: usize,
+        /// Blocks of the run, as far as is known now.
+        of: usize,
+        /// Widest relative half-width of a cell that is not yet narrow enough, if there is one.
+        widest: Option<f64>,
+        /// Time spent.
+        elapsed: Duration,
+    },
+    /// A block is done: to be kept.
+    Done(&'a BlockRecord),
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Blocks, in the order they were taken.
+    pub blocks: Vec<BlockRecord>,
+    /// What was counted, by cell id.
+    pub counted: BTreeMap<String, Counted>,
+    /// Cells that ended without a number or before the last block, by cell id.
+    pub ended: BTreeMap<String, Fault>,
+    /// Why each group took no further block, by group id.
+    pub stopped: BTreeMap<String, Stopped>,
+    /// Sentences a reader should see.
+    pub warnings: Vec<String>,
+    /// Whether the user stopped it.
+    pub interrupted: bool,
+}
+
+/// What the counting worker of a cell found.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    /// By event.
+    pub counters: BTreeMap<String, Counter>,
+    /// Switches by the kernel's own count, where units are threads.
+    pub switches: Option<Switches>,
+}
+
+/// Measures the plan. `observe` is told of each step and keeps each block; its error ends the run.
+pub fn run(plan: &Plan<'_>, with: &Instrument<'_>, observe: &mut Observer<'_>) -> Result<Outcome> {
+    let began = Instant::now();
+    let budget = with.budget.or(plan.profile.budget);
+    let mut run = Run {
+        plan,
+        with,
+        iterations: BTreeMap::new(),
+        outcome: Outcome::default(),
+    };
+    run.calibrate(observe)?;
+    let mut looks = plan.profile.looks.iter().copied();
+    let mut look = looks.next().unwrap_or(1);
+    let mut open: Vec<usize> = (0..plan.groups.len()).collect();
+    let mut block = 0;
+    while !run.interrupted() {
+        open.retain(|&index| !run.competitors(&plan.groups[index]).is_empty());
+        if open.is_empty() {
+            break;
+        }
+        block += 1;
+        run.round(&open, block, look, began, budget, observe)?;
+        if block < look || run.interrupted() {
+            continue;
+        }
+        // A look: who is narrow enough stops; the rest goes on to the next look, if there is one and time.
+        let next = looks.next();
+        let spent = budget.is_some_and(|budget| began.elapsed() >= budget);
+        open.retain(|&index| {
+            let group = &plan.groups[index];
+            let narrow = plan
+                .profile
+                .width
+                .is_some_and(|w| run.width(group).is_some_and(|found| found <= w));
+            let stop = match (narrow, next) {
+                (_, None) => Stopped::Cap,
+                (true, _) => Stopped::Width,
+                (false, _) if spent => Stopped::Budget,
+                _ => return true,
+            };
+            run.outcome.stopped.insert(group.id.clone(), stop);
+            false
+        });
+        match next {
+            Some(next) => look = next,
+            None => break,
+        }
+    }
+    run.outcome.interrupted = run.interrupted();
+    Ok(run.outcome)
+}
+
+/// Told of each step of a run.
+pub type Observer<'o> = dyn FnMut(Event<'_>) -> Result<()> + 'o;
+
+struct Run<'a> {
+    plan: &'a Plan<'a>,
+    with: &'a Instrument<'a>,
+    /// Iterations of a slice, by cell id.
+    iterations: BTreeMap<String, u64>,
+    outcome: Outcome,
+}
+
+impl<'a> Run<'a> {
+    fn interrupted(&self) -> bool {
+        // Relaxed: the flag stands alone, nothing is published with it.
+        self.with.host.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Contenders of a group that are still in the race.
+    fn competitors(&self, group: &Group<'a>) -> Vec<&'a Contender> {
+        let in_race = |c: &&&Contender| !self.outcome.ended.contains_key(&group.cell(c.id()));
+        group.contenders.iter().filter(in_race).copied().collect()
+    }
+
+    fn calibrate(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        let cells: Vec<(&Group<'a>, &Contender)> = self
+            .plan
+            .groups
+            .iter()
+            .flat_map(|g| g.contenders.iter().map(move |c| (g, *c)))
+            .collect();
+        for (done, (group, contender)) in cells.iter().enumerate() {
+            let cell = group.cell(contender.id());
+            observe(Event::Calibrating {
+                cell: &cell,
+                done,
+                of: cells.len(),
+            })?;
+            if self.interrupted() {
+                return Ok(());
+            }
+            if group.method() == Method::Population {
+                continue;
+            }
+            let _aside = self.stand_aside(group)?;
+            let _awake = Awake::for_group(group);
+            let calibrated = self.calibrated(group, contender).and_then(|iterations| {
+                let counted = self.counted(group, contender, iterations)?;
+                Ok((iterations, counted))
+            });
+            match calibrated {
+                Ok((iterations, counted)) => {
+                    self.iterations.insert(cell.clone(), iterations);
+                    self.outcome.counted.insert(cell, counted);
+                }
+                Err(_) if self.interrupted() => return Ok(()),
+                Err(fault) => {
+                    self.outcome.ended.insert(cell, fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The parent waits on CPUs that the placement leaves free, if there are any.
+    fn stand_aside(&self, group: &Group<'_>) -> Result<Pinned> {
+        let aside = self.with.cpus.aside(&group.cpus);
+        Pinned::to(&aside).map_err(|e| Error::usage(format!("cannot pin to {aside:?}: {e}")))
+    }
+
+    /// How many iterations fill a slice.
+    fn calibrated(&self, group: &Group<'_>, contender: &Contender) -> std::result::Result<u64, Fault> {
+        let target = self.plan.profile.slice;
+        let (mut worker, _) = self.start(group, contender, &[])?;
+        let mut iterations = 1;
+        loop {
+            let (sample, _) = worker.slice(iterations)?;
+            let elapsed = Duration::from_nanos(sample.elapsed_ns);
+            // Half a slice is long enough for the rest to be a rule of three.
+            if elapsed * 2 >= target {
+                let factor = target.as_secs_f64() / elapsed.as_secs_f64();
+                iterations = scaled(iterations, factor).max(1);
+                break;
+            }
+            if iterations >= 1 << 40 {
+                return Err(Fault::failed(format!(
+                    "{iterations} iterations take {elapsed:?}: no work is done"
+                )));
+            }
+            let factor = target.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+            // At most eightfold at a time: the first iterations of a worker are slower than the rest.
+            iterations = scaled(iterations, factor.clamp(2.0, 8.0));
+        }
+        worker.finish()?;
+        Ok(iterations)
+    }
+
+    /// Counters of slices that nobody times.
+    fn counted(
+        &self,
+        group: &Group<'_>,
+        contender: &Contender,
+        iterations: u64,
+    ) -> std::result::Result<Counted, Fault> {
+        let sets = self.with.probed.sets();
+        let mut found = Counted {
+            counters: self.with.probed.refusals(),
+            switches: None,
+        };
+        if sets.is_empty() {
+            return Ok(found);
+        }
+        let (mut worker, mut attached) = self.start(group, contender, &sets)?;
+        let warmed = ledger::checked(group, contender, &worker.slice(iterations)?.0);
+        // A first slice may be off where it warms up; a second that is off is the cell's own fault.
+        warmed.or_else(|_| ledger::checked(group, contender, &worker.slice(iterations)?.0))?;
+        for set in &mut attached {
+            let (sample, pairs) = around(set, &mut worker, iterations)?;
+            let operations = ledger::divisor(group, &sample)?;
+            for (event, before, after) in pairs {
+                let counter = counters::counted(before, after, operations);
+                if event.name == "context-switches" && contender.manifest.kind == Kind::Thread {
+                    found.switches = counter
+                        .value
+                        .and_then(|n| ledger::kernel_switches(group, &sample, n));
+                }
+                found.counters.insert(event.name.to_owned(), counter);
+            }
+        }
+        worker.finish()?;
+        if let Some(switches) = &found.switches {
+            ledger::agreed(switches)?;
+        }
+        Ok(found)
+    }
+
+    fn start(
+        &self,
+        group: &Group<'_>,
+        contender: &Contender,
+        sets: &[Vec<crate::counters::Event>],
+    ) -> std::result::Result<(Worker<'a>, Vec<Attached>), Fault> {
+        let (mut worker, attached) = Worker::start(self.with.host, contender, &group.cpus, sets)?;
+        let params = group.params.clone();
+        worker.prepare(Prepare {
+            workload: group.definition.id.clone(),
+            model: group.definition.model.clone(),
+            placement: group.placement.clone(),
+            cpus: group.cpus.clone(),
+            params,
+        })?;
+        Ok((worker, attached))
+    }
+
+    /// One block of every open group, shuffled, so that the host's drift is shared.
+    fn round(
+        &mut self,
+        open: &[usize],
+        block: u32,
+        look: u32,
+        began: Instant,
+        budget: Option<Duration>,
+        observe: &mut Observer<'_>,
+    ) -> Result<()> {
+        let mut rng = Rng::with_seed(self.plan.seed ^ (u64::from(block) << 32));
+        let mut shuffled = open.to_vec();
+        rng.shuffle(&mut shuffled);
+        let first_look = self.plan.profile.looks[0];
+        let plan = self.plan;
+        for (position, &index) in shuffled.iter().enumerate() {
+            // The first look is reached whatever it takes; after it the budget is the limit.
+            let spent = budget.is_some_and(|budget| began.elapsed() >= budget);
+            if self.interrupted() || (spent && block > first_look) {
+                return Ok(());
+            }
+            let group = &plan.groups[index];
+            let blocks_left = open.len() * (look - block) as usize + shuffled.len() - position;
+            observe(Event::Block {
+                group: &group.id,
+                block,
+                done: self.outcome.blocks.len(),
+                of: self.outcome.blocks.len() + blocks_left,
+                widest: self.widest(open),
+                elapsed: began.elapsed(),
+            })?;
+            let record = match group.method() {
+                Method::Slices => self.block_of_slices(group, block, &mut rng)?,
+                Method::Population => self.block_of_populations(group, block, &mut rng)?,
+            };
+            if self.interrupted() {
+                return Ok(()); // The block in flight is lost, no other.
+            }
+            for worker in record.workers.iter().filter(|w| w.status != Status::Measured) {
+                let fault = Fault {
+                    status: worker.status,
+                    reason: worker.reason.clone().unwrap_or_default(),
+                };
+                self.outcome.ended.insert(group.cell(&worker.contender), fault);
+            }
+            observe(Event::Done(&record))?;
+            self.outcome.blocks.push(record);
+        }
+        Ok(())
+    }
+
+    /// One fresh worker a contender, their slices in a balanced order.
+    fn block_of_slices(&self, group: &Group<'a>, block: u32, rng: &mut Rng) -> Result<BlockRecord> {
+        let _aside = self.stand_aside(group)?;
+        let _awake = Awake::for_group(group);
+        let competitors = self.competitors(group);
+        let mut seats: Vec<Seat<'a>> = competitors
+            .iter()
+            .map(|contender| {
+                let iterations = self
+                    .iterations
+                    .get(&group.cell(contender.id()))
+                    .copied()
+                    .unwrap_or(1);
+                let warmed = self.start(group, contender, &[]).and_then(|(mut worker, _)| {
+                    for _ in 0..contender.manifest.warmup {
+                        slice(group, contender, &mut worker, iterations)?;
+                    }
+                    Ok(worker)
+                });
+                Seat {
+                    contender,
+                    iterations,
+                    worker: warmed,
+                    samples: Vec::new(),
+                }
+            })
+            .collect();
+        let order = order(rng, seats.len(), self.plan.profile.slices);
+        let before = Disturbance::read(&group.cpus, pids(&seats));
+        let mut idle_cpu = Duration::ZERO;
+        for &turn in &order {
+            if self.interrupted() {
+                break;
+            }
+            let used_before = waiting_cpu_time(&seats, turn);
+            seats[turn].take(group);
+            idle_cpu += waiting_cpu_time(&seats, turn).saturating_sub(used_before);
+        }
+        let contamination = before.until(Disturbance::read(&group.cpus, pids(&seats)), idle_cpu);
+        let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
+        Ok(BlockRecord {
+            kind: BlockKind::Cell,
+            cell: group.id.clone(),
+            block,
+            order: letters(&order),
+            redrawn: false,
+            workers,
+            contamination,
+        })
+    }
+
+    /// One worker at a time, contenders in random order: each grows its population and is weighed.
+    fn block_of_populations(&self, group: &Group<'a>, block: u32, rng: &mut Rng) -> Result<BlockRecord> {
+        let _aside = self.stand_aside(group)?;
+        let mut competitors = self.competitors(group);
+        rng.shuffle(&mut competitors);
+        let before = Disturbance::read(&group.cpus, []);
+        let mut workers = Vec::new();
+        for contender in &competitors {
+            if self.interrupted() {
+                break;
+            }
+            let record = repeated(|| self.population(group, contender));
+            workers.push(record.unwrap_or_else(|fault| WorkerRecord {
+                status: fault.status,
+                reason: Some(fault.reason),
+                ..empty_record(contender, group.number("units").unwrap_or(0))
+            }));
+        }
+        let order: Vec<usize> = (0..competitors.len()).collect();
+        Ok(BlockRecord {
+            kind: BlockKind::Cell,
+            cell: group.id.clone(),
+            block,
+            order: letters(&order),
+            redrawn: false,
+            workers,
+            contamination: before.until(Disturbance::read(&group.cpus, []), Duration::ZERO),
+        })
+    }
+
+    fn population(
+        &self,
+        group: &Group<'_>,
+        contender: &Contender,
+    ) -> std::result::Result<WorkerRecord, Fault> {
+        /// For the kernel to finish what growing began: exits of the former worker, per-CPU books.
+        const SETTLE: Duration = Duration::from_millis(200);
+        let units = group
+            .number("units")
+            .ok_or_else(|| Fault::failed("the definition has no `units`"))?;
+        let cannot = |e: std::io::Error| Fault::failed(format!("cannot read the memory ledgers: {e}"));
+        let (mut worker, _) = self.start(group, contender, &[])?;
+        let mut readings = Vec::new();
+        let mut slices_ns = Vec::new();
+        for population in [units.div_ceil(4), units.div_ceil(2), units] {
+            let (sample, _) = worker.slice(population)?;
+            ledger::checked(group, contender, &sample)?;
+            if sample.parked != Some(population) {
+                let parked = sample.parked.map_or("none".to_owned(), |n| n.to_string());
+                return Err(Fault::failed(format!(
+                    "asked to park {population} units, parked {parked}"
+                )));
+            }
+            std::thread::sleep(SETTLE);
+            slices_ns.push(sample.elapsed_ns);
+            readings.push(memory::Reading {
+                units: population,
+                process: Process::read(worker.pid()).map_err(cannot)?,
+                system: System::read().map_err(cannot)?,
+                user_stack: sample.user_stack_bytes,
+            });
+        }
+        worker.finish()?;
+        let memory = memory::bill(&readings).map_err(Fault::invalid)?;
+        Ok(WorkerRecord {
+            slices_ns,
+            values: BTreeMap::from([("bytes".to_owned(), memory.per_unit_bytes.total)]),
+            operations: units,
+            ledger: Some(Ledger {
+                units,
+                peak_live: units,
+                switches: None,
+            }),
+            memory: Some(memory),
+            ..empty_record(contender, units)
+        })
+    }
+
+    /// Half-width of the widest interval of a group, as a share: of the ratio to the first other contender,
+    /// or without one of the median. `None` before the first look.
+    fn width(&self, group: &Group<'a>) -> Option<f64> {
+        let competitors = self.competitors(group);
+        let metric = group.method().primary();
+        let logs = |a: &Contender, b: Option<&Contender>| {
+            let blocks = self.outcome.blocks.iter().filter(|block| block.cell == group.id);
+            let value = |block: &BlockRecord, who: &Contender| {
+                let worker = block.workers.iter().find(|w| w.contender == who.id())?;
+                worker.values.get(metric).copied()
+            };
+            let log = |block: &BlockRecord| {
+                let below = match b {
+                    Some(b) => value(block, b)?,
+                    None => 1.0,
+                };
+                Some((value(block, a)? / below).ln())
+            };
+            stats::ratio::over_blocks(blocks.filter_map(log).collect::<Vec<f64>>())
+        };
+        let base = competitors
+            .iter()
+            .find(|c| c.id() == "thread")
+            .or(competitors.first())
+            .copied()?;
+        let others = competitors.iter().filter(|c| c.id() != base.id());
+        let widths: Option<Vec<f64>> = if competitors.len() == 1 {
+            logs(base, None).map(|i| vec![i.relative_half_width()])
+        } else {
+            others
+                .map(|c| logs(c, Some(base)).map(|i| i.relative_half_width()))
+                .collect()
+        };
+        widths?.into_iter().reduce(f64::max)
+    }
+
+    fn widest(&self, open: &[usize]) -> Option<f64> {
+        let width = self.plan.profile.width?;
+        let widths = open
+            .iter()
+            .filter_map(|&index| self.width(&self.plan.groups[index]));
+        widths.filter(|w| *w > width).reduce(f64::max)
+    }
+}
+
+/// A contender's place in a block.
+struct Seat<'a> {
+    contender: &'a Contender,
+    iterations: u64,
+    worker: std::result::Result<Worker<'a>, Fault>,
+    samples: Vec<Sample>,
+}
+
+impl<'a> Seat<'a> {
+    fn running(&self) -> Option<&Worker<'a>> {
+        self.worker.as_ref().ok()
+    }
+
+    /// Takes one slice; a fault ends the worker.
+    fn take(&mut self, group: &Group<'_>) {
+        let Ok(worker) = &mut self.worker else { return };
+        match slice(group, self.contender, worker, self.iterations) {
+            Ok(sample) => self.samples.push(sample),
+            Err(fault) => self.worker = Err(fault),
+        }
+    }
+
+    fn record(self, group: &Group<'_>) -> WorkerRecord {
+        let finished = self.worker.and_then(Worker::finish);
+        let record = finished.and_then(|()| measured(group, self.contender, self.iterations, &self.samples));
+        record.unwrap_or_else(|fault| WorkerRecord {
+            status: fault.status,
+            reason: Some(fault.reason),
+            slices_ns: self.samples.iter().map(|s| s.elapsed_ns).collect(),
+            ..empty_record(self.contender, self.iterations)
+        })
+    }
+}
+
+/// Processes of the workers that still run.
+fn pids<'s>(seats: &'s [Seat<'_>]) -> impl Iterator<Item = u32> + 's {
+    seats.iter().filter_map(Seat::running).map(Worker::pid)
+}
+
+/// CPU time of the workers that do not hold the baton: they should use none.
+fn waiting_cpu_time(seats: &[Seat<'_>], turn: usize) -> Duration {
+    let waiting = seats.iter().enumerate().filter(|(seat, _)| *seat != turn);
+    waiting
+        .filter_map(|(_, seat)| seat.running())
+        .map(Worker::cpu_time)
+        .sum()
+}
+
+fn empty_record(contender: &Contender, iterations: u64) -> WorkerRecord {
+    WorkerRecord {
+        contender: contender.id().to_owned(),
+        iterations,
+        slices_ns: Vec::new(),
+        values: BTreeMap::new(),
+        status: Status::Measured,
+        reason: None,
+        minima: BTreeMap::new(),
+        operations: 0,
+        ledger: None,
+        counters: BTreeMap::new(),
+        memory: None,
+        latency: None,
+        cpus: Vec::new(),
+    }
+}
+
+/// One slice whose books are right and whose time the parent's clock confirms; taken again where they are not.
+fn slice(
+    group: &Group<'_>,
+    contender: &Contender,
+    worker: &mut Worker<'_>,
+    iterations: u64,
+) -> std::result::Result<Sample, Fault> {
+    repeated(|| {
+        let (sample, outside) = worker.slice(iterations)?;
+        ledger::checked(group, contender, &sample)?;
+        ledger::confirmed(&sample, outside)?;
+        Ok(sample)
+    })
+}
+
+/// Tries again what its own books or clocks refute: the host may have stalled between two readings. What is
+/// wrong three times running is wrong. A worker that failed is not asked again.
+fn repeated<T>(mut attempt: impl FnMut() -> std::result::Result<T, Fault>) -> std::result::Result<T, Fault> {
+    let mut result = attempt();
+    for _ in 0..2 {
+        if !matches!(&result, Err(fault) if fault.status == Status::Invalid) {
+            break;
+        }
+        result = attempt();
+    }
+    result
+}
+
+fn around(
+    set: &mut Attached,
+    worker: &mut Worker<'_>,
+    iterations: u64,
+) -> std::result::Result<(Sample, Vec<Pair>), Fault> {
+    let counted = set.around(|| worker.slice(iterations));
+    let (slice, pairs) = counted.map_err(|e| Fault::failed(format!("cannot read the counters: {e}")))?;
+    Ok((slice?.0, pairs))
+}
+
+fn scaled(iterations: u64, factor: f64) -> u64 {
+    let scaled = iterations as f64 * factor;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded by 2^44, positive"
+    )]
+    let scaled = scaled.clamp(1.0, (1_u64 << 44) as f64) as u64;
+    scaled
+}
+
+/// A worker's numbers: the median and the least of its slices.
+fn measured(
+    group: &Group<'_>,
+    contender: &Contender,
+    iterations: u64,
+    samples: &[Sample],
+) -> std::result::Result<WorkerRecord, Fault> {
+    let definition = group.definition;
+    let beside = definition
+        .beside
+        .iter()
+        .map(|(name, beside)| (name.as_str(), &beside.divisor));
+    let mut record = empty_record(contender, iterations);
+    for (name, formula) in std::iter::once((group.method().primary(), &definition.divisor)).chain(beside) {
+        let costs = samples.iter().map(|sample| {
+            let divisor = ledger::evaluated(group, sample, formula)?;
+            Ok(sample.elapsed_ns as f64 / divisor as f64)
+        });
+        let costs = costs.collect::<std::result::Result<Vec<f64>, Fault>>()?;
+        let costs = stats::Sample::new(costs).ok_or_else(|| Fault::failed("no slice was measured"))?;
+        record.values.insert(name.to_owned(), costs.median());
+        record.minima.insert(name.to_owned(), costs.minimum());
+    }
+    record.slices_ns = samples.iter().map(|s| s.elapsed_ns).collect();
+    for sample in samples {
+        record.operations += ledger::divisor(group, sample)?;
+    }
+    record.ledger = Some(ledger::of(group, contender, samples));
+    Ok(record)
+}
