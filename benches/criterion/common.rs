@@ -33,12 +33,13 @@ pub(crate) fn families(criterion: &mut Criterion, families: &[&str]) {
         }
         // The one placement that needs nobody outside: this thread is pinned, and what it spawns stays with it.
         for params in definition.grid(Some(profile)) {
-            let words: Vec<String> = params
+            let values: Vec<String> = params
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
+            let words: Vec<&str> = values.iter().map(String::as_str).collect();
             // Several values of what the parent alone can set up would be the same cell here.
-            if words.contains(&"idle_policy=awake".into()) {
+            if words.contains(&"idle_policy=awake") {
                 continue;
             }
             let prepare = Prepare {
@@ -54,11 +55,7 @@ pub(crate) fn families(criterion: &mut Criterion, families: &[&str]) {
                     .refuses(&definition.id, &definition.model, "same-core")
                     .is_none()
                 {
-                    let id = [
-                        &[definition.id.clone()],
-                        &*words,
-                        &["same-core".into(), contender.id().into()],
-                    ];
+                    let id = [&[definition.id.as_str()], &*words, &["same-core", contender.id()]];
                     bench(
                         criterion,
                         &id.concat().join("/"),

@@ -173,8 +173,9 @@ mod tests {
         let range = at.addr()..at.addr() + bytes;
         assert_eq!(resident_bytes(&range).unwrap(), 0);
         for touched in [3, 17] {
+            let byte = at.cast::<u8>().wrapping_add(touched * page);
             // SAFETY: the byte lies inside the mapping, which nobody else knows.
-            unsafe { at.cast::<u8>().add(touched * page).write_volatile(1) };
+            unsafe { byte.write_volatile(1) };
         }
         assert_eq!(resident_bytes(&range).unwrap(), 2 * page as u64);
         // SAFETY: the mapping was made above and is not used after this.

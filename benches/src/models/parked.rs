@@ -3,7 +3,7 @@
 //! **Work.** `iterations` is the population to grow to. Each new unit reports once and parks; all live until the
 //! cell closes.
 //! **Ledger.** Units and `parked`: the population. `user_stack_bytes`: the resident part of their stacks, where the
-//! contender knows the addresses.
+//! contender knows the addresses; weighing them is no growth, and what it took is `base_ns`.
 //! **Check.** Units that have reported: `iterations`.
 //!
 //! What the model itself keeps a unit is part of the bill, the same on both sides: a handle and an unparker. The
@@ -58,6 +58,8 @@ pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
         population.grow(iterations, options);
         let elapsed_ns = C::stamp() - start;
         let parked = population.units.len() as u64;
+        let user_stack_bytes = population.stack_bytes();
+        let weighing_ns = C::stamp() - start - elapsed_ns;
         Sample {
             iterations,
             elapsed_ns,
@@ -66,7 +68,8 @@ pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
             // Relaxed: acquired when the driver saw all reports.
             check: population.shared.reported.load(Ordering::Relaxed),
             parked: Some(parked),
-            user_stack_bytes: population.stack_bytes(),
+            user_stack_bytes,
+            base_ns: Some(weighing_ns),
             ..Sample::default()
         }
     }))
