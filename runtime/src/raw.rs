@@ -70,7 +70,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
@@ -166,11 +166,11 @@ type Payload = Box<dyn Any + Send>;
 
 /// A coroutine on a stack of its own, resumed by hand.
 pub struct Coroutine<In, Out, Ret> {
-    /// The suspended context; null once the body ended, and while it runs.
+    /// The suspended context; null once the body ended. Stale while the body runs, when nobody can look.
     context: *mut u8,
     link: *mut *mut u8,
-    /// The closure above the link, while it is still there.
-    unstarted: Option<unsafe fn(*mut *mut u8)>,
+    /// Drops the closure above the link, while it is still there.
+    drop_closure: unsafe fn(*mut *mut u8),
     stack: ManuallyDrop<Stack>,
     /// Not `Send` and not `Sync`: suspended frames may hold anything.
     marker: PhantomData<NotSend<In, Out, Ret>>,
@@ -230,7 +230,7 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
         Coroutine {
             context,
             link,
-            unstarted: Some(drop_closure::<F>),
+            drop_closure: drop_closure::<F>,
             stack: ManuallyDrop::new(stack),
             marker: PhantomData,
         }
@@ -242,7 +242,9 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
     /// If the coroutine has ended.
     #[inline(always)]
     pub fn resume(&mut self, value: In) -> State<Out, Ret> {
-        self.unstarted = None;
+        if self.context.is_null() {
+            ended();
+        }
         let value = ManuallyDrop::new(value);
         // SAFETY: the word encodes an `In`, which the coroutine moves out at once.
         match unsafe { self.go(encode(&value), GO_ON) } {
@@ -251,17 +253,15 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
             State::Returned(Err(payload)) => panic::resume_unwind(payload),
         }
     }
+}
 
+impl<In, Out, Ret> Coroutine<In, Out, Ret> {
     /// # Safety
-    /// With `GO_ON` the word encodes an `In`.
+    /// The coroutine has not ended. With `GO_ON` the word encodes an `In`; with `UNWIND` it has been started.
     #[inline(always)]
     unsafe fn go(&mut self, word: Word, flag: usize) -> State<Out, Result<Ret, Payload>> {
-        let context = mem::replace(&mut self.context, ptr::null_mut());
-        if context.is_null() {
-            ended();
-        }
-        // SAFETY: a context that is not null was prepared or left by `suspend`, and we just took it.
-        let (word, left) = unsafe { arch::resume(word, flag, context, self.link) };
+        // SAFETY: a context that is not null was prepared by `new` or left by `suspend`, and is replaced by what comes back.
+        let (word, left) = unsafe { arch::resume(word, flag, self.context, self.link) };
         self.context = left;
         if left.is_null() {
             // SAFETY: who finishes hands out an encoded result, still in its frame, which nobody reuses before we move it.
@@ -271,9 +271,12 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
             State::Yielded(unsafe { decode(word) })
         }
     }
-}
 
-impl<In, Out, Ret> Coroutine<In, Out, Ret> {
+    /// Whether the body has not begun: no suspension leaves a context as high as the first.
+    fn is_unstarted(&self) -> bool {
+        self.context == arch::first_context(self.link)
+    }
+
     /// Whether the body has ended.
     pub fn is_done(&self) -> bool {
         self.context.is_null()
@@ -293,23 +296,19 @@ impl<In, Out, Ret> Coroutine<In, Out, Ret> {
     /// Unwinds a started coroutine to its root. Returns what went wrong on the way.
     #[cold]
     fn unwind(&mut self) -> Option<Payload> {
-        while !self.context.is_null() {
-            let context = mem::replace(&mut self.context, ptr::null_mut());
-            // SAFETY: as in `go`; a resume with UNWIND carries no value.
-            let (word, left) = unsafe { arch::resume(MaybeUninit::uninit(), UNWIND, context, self.link) };
-            self.context = left;
-            if left.is_null() {
-                // SAFETY: as in `go`.
-                let result = unsafe { decode::<Result<Ret, Payload>>(word) };
-                return result.err().filter(|payload| {
-                    payload
-                        .downcast_ref::<ForcedUnwind>()
-                        .is_none_or(|forced| forced.0 != self.link)
-                });
+        while !self.is_done() {
+            // SAFETY: it has not ended, and was started; UNWIND carries no value.
+            match unsafe { self.go(MaybeUninit::uninit(), UNWIND) } {
+                // Somebody suspends while being unwound. His value goes nowhere.
+                State::Yielded(out) => drop(out),
+                State::Returned(result) => {
+                    return result.err().filter(|payload| {
+                        payload
+                            .downcast_ref::<ForcedUnwind>()
+                            .is_none_or(|forced| forced.0 != self.link)
+                    });
+                }
             }
-            // Somebody suspends while being unwound. His value goes nowhere.
-            // SAFETY: as in `go`.
-            drop(unsafe { decode::<Out>(word) });
         }
         None
     }
@@ -325,10 +324,10 @@ impl<In, Out, Ret> Drop for Coroutine<In, Out, Ret> {
     #[inline]
     fn drop(&mut self) {
         let mut failure = None;
-        if let Some(drop_closure) = self.unstarted {
+        if self.is_unstarted() {
             // SAFETY: the closure lies above the link until the first resume.
-            unsafe { drop_closure(self.link) };
-        } else if !self.context.is_null() {
+            unsafe { (self.drop_closure)(self.link) };
+        } else if !self.is_done() {
             if cfg!(panic = "abort") {
                 return;
             }

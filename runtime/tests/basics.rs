@@ -207,7 +207,7 @@ struct Aligned(u8);
 
 #[test]
 fn large_closures_and_values_survive_the_way() {
-    let big = [7_u64; 2048];
+    let big = [7_u64; 500];
     assert_eq!(run(|| spawn(move || big).join().unwrap()), big);
     let aligned = Aligned(9);
     let back = run(|| {

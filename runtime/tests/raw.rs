@@ -178,11 +178,11 @@ fn a_stack_is_not_taken_from_a_suspended_coroutine() {
 
 #[test]
 fn large_and_overaligned_closures_find_their_place() {
-    let big = [3_u8; 10_000];
+    let big = [3_u8; 4_000];
     assert_eq!(
         coroutine(move |_: &Yielder<(), ()>, ()| big.iter().map(|&b| usize::from(b)).sum::<usize>())
             .resume(()),
-        State::Returned(30_000)
+        State::Returned(12_000)
     );
     let aligned = Aligned([7; 512]);
     let mut check = coroutine(move |_: &Yielder<(), ()>, ()| {

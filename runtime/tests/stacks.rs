@@ -63,22 +63,20 @@ fn parked_coroutines_cost_a_page_each_few_mappings_and_are_counted_by_mincore() 
 }
 
 fn deep_use_is_seen_and_stacks_are_used_again() {
+    /// Recurses until `bytes` of stack lie between `from` and here.
     #[inline(never)]
-    fn deep(bytes: usize) -> u8 {
-        let frame = std::hint::black_box([1_u8; 16 << 10]);
-        let below = if bytes > frame.len() {
-            deep(bytes - frame.len())
-        } else {
-            0
-        };
-        below + std::hint::black_box(frame)[0]
+    fn deep(from: usize, bytes: usize) -> u8 {
+        let frame = std::hint::black_box([1_u8; 1024]);
+        let here = frame.as_ptr().addr();
+        let below = if from - here < bytes { deep(from, bytes) } else { 0 };
+        below.wrapping_add(std::hint::black_box(frame)[0])
     }
     run(|| {
         let before = spawn(|| current().stack_high_water().unwrap()).join().unwrap();
         let addr = |local: &u8| std::ptr::from_ref(local).addr();
         let (used, mine, place) = spawn(move || {
-            std::hint::black_box(deep(100 << 10));
             let local = std::hint::black_box(0_u8);
+            std::hint::black_box(deep(addr(&local), 100 << 10));
             (
                 current().stack_high_water().unwrap(),
                 high_water(addr(&local)).unwrap(),

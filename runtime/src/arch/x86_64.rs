@@ -100,6 +100,11 @@ pub(crate) unsafe fn prepare_raw(link: *mut *mut u8, entry: RawEntry) -> *mut u8
     unsafe { prepare(link.cast(), entry as usize, raw_root as *const () as usize) }
 }
 
+/// Where [`prepare_raw`] leaves a context: above any that [`suspend`] leaves in the same stack.
+pub(crate) fn first_context(link: *mut *mut u8) -> *mut u8 {
+    link.wrapping_sub(2).cast()
+}
+
 /// Lays a context below `at` that enters `entry(argument)` at its first [`switch`].
 ///
 /// # Safety

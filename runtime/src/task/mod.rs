@@ -44,7 +44,7 @@ impl fmt::Display for Id {
 }
 
 /// Ids a worker may give before it asks for more: one shared counter would be a locked operation a spawn.
-pub(crate) const ID_BLOCK: u64 = 1 << 16;
+pub(crate) const ID_BLOCK: u64 = 1 << 10;
 
 /// First of a block of ids that nobody else has; the block ends at the next multiple of [`ID_BLOCK`].
 pub(crate) fn id_block() -> u64 {
