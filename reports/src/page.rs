@@ -4,14 +4,14 @@
 //! marked as safe are markup of our own: charts (escaped by plotters and `charts::finish`), styles, script.
 
 use crate::charts::{self, Chart, file_name};
-use crate::prose::{self, Aspect};
+use crate::prose;
 use crate::view::{self, Family, Workload, families};
 use crate::words::{clean, count, digits, factor_interval, quantity};
 use crate::{RenderError, table, theme};
 use base64::Engine as _;
 use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use switchmark_schema::{Cell, CounterState, FindingStatus, ResultDocument, Status};
 
 /// What a page needs and a document does not hold.
@@ -22,7 +22,9 @@ pub struct PageOptions {
 }
 
 /// A page with more JSON than this leaves it beside the file.
-const MOST_JSON: usize = 600 * 1024;
+const MOST_JSON: usize = 400 * 1024;
+/// The same for CSV.
+const MOST_CSV: usize = 150 * 1024;
 /// And one with more rows than this leaves the counters of further cells to the JSON.
 const MOST_COUNTER_ROWS: usize = 400;
 
@@ -47,18 +49,17 @@ pub fn render_page(results: &[ResultDocument], options: &PageOptions) -> Result<
     env.set_syntax(tidy);
     env.add_template("page", PAGE).map_err(fault)?;
     let many = results.len() > 1;
+    let mut ids = Ids::default();
     let sections = results
         .iter()
         .enumerate()
         .map(|(i, doc)| {
-            section(
-                doc,
-                &if many {
-                    format!("r{}-", i + 1)
-                } else {
-                    String::new()
-                },
-            )
+            let prefix = if many {
+                format!("r{}-", i + 1)
+            } else {
+                String::new()
+            };
+            section(doc, &prefix, &mut ids)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let context = Page {
@@ -138,8 +139,11 @@ struct Figure {
 
 #[derive(Serialize)]
 struct AspectView {
-    aspect: Aspect,
-    figure: Option<String>,
+    title: &'static str,
+    text: String,
+    /// Id of the workload it is about.
+    href: String,
+    figure: Option<Figure>,
 }
 
 #[derive(Serialize)]
@@ -240,50 +244,96 @@ fn data_uri(kind: &str, text: &str) -> String {
     )
 }
 
-fn figure(chart: Chart, prefix: &str) -> Figure {
-    let inline = charts::without_style(&chart.svg);
-    // Ids must be unique on the page, also with several results.
-    let inline = inline
-        .replace(
-            &format!("id=\"{}-", chart.name),
-            &format!("id=\"{prefix}{}-", chart.name),
+/// Ids that are taken. Words of a document become ids, and two of them may become the same.
+#[derive(Default)]
+struct Ids(HashSet<String>);
+
+impl Ids {
+    /// The id wanted, or it with a number; those that hang on it are taken as well.
+    fn take(&mut self, wanted: &str) -> String {
+        const FIXED: [&str; 7] = [
+            "main",
+            "tools",
+            "method",
+            "environment",
+            "headline",
+            "aspects",
+            "result",
+        ];
+        let mut id = wanted.to_owned();
+        let mut n = 2;
+        loop {
+            let all = [id.clone(), format!("{id}-t"), format!("{id}-d")];
+            let free = |id: &String| !self.0.contains(id) && FIXED.iter().all(|f| !id.ends_with(f));
+            if all.iter().all(free) {
+                self.0.extend(all);
+                return id;
+            }
+            id = format!("{wanted}-{n}");
+            n += 1;
+        }
+    }
+}
+
+fn figure(chart: Chart, source: &str, prefix: &str, ids: &mut Ids) -> Figure {
+    let id = ids.take(&format!("{prefix}fig-{}", chart.name));
+    let name = &chart.name;
+    let inline = chart
+        .svg
+        .replacen(
+            &format!("aria-labelledby=\"{name}-t {name}-d\""),
+            &format!("aria-labelledby=\"{id}-t {id}-d\""),
+            1,
         )
-        .replace(
-            &format!("aria-labelledby=\"{0}-t {0}-d\"", chart.name),
-            &format!("aria-labelledby=\"{prefix}{0}-t {prefix}{0}-d\"", chart.name),
+        .replacen(
+            &format!("<title id=\"{name}-t\""),
+            &format!("<title id=\"{id}-t\""),
+            1,
+        )
+        .replacen(
+            &format!("<desc id=\"{name}-d\""),
+            &format!("<desc id=\"{id}-d\""),
+            1,
         );
     Figure {
-        id: format!("{prefix}fig-{}", chart.name),
+        href: data_uri("image/svg+xml", &charts::stand_alone(&chart, source)),
+        file: format!("{prefix}{name}.svg"),
+        id,
         title: chart.title,
-        href: data_uri("image/svg+xml", &chart.svg),
-        file: format!("{prefix}{}.svg", chart.name),
         svg: Value::from_safe_string(inline),
     }
 }
 
-fn section(doc: &ResultDocument, prefix: &str) -> Result<Section, RenderError> {
+fn section(doc: &ResultDocument, prefix: &str, ids: &mut Ids) -> Result<Section, RenderError> {
     let families = families(doc);
-    let headline = charts::headline(&families)?.map(|c| figure(c, prefix));
+    let headline = charts::headline(&families)?.map(|c| figure(c, &charts::source(doc), prefix, ids));
     let views = families
         .iter()
-        .map(|f| family(doc, f, prefix))
+        .map(|f| family(doc, f, prefix, ids))
         .collect::<Result<Vec<_>, _>>()?;
     let aspects = prose::aspects(&families)
         .into_iter()
         .map(|aspect| AspectView {
-            figure: aspect
-                .workload
-                .as_ref()
-                .map(|w| format!("{prefix}{}", file_name(w))),
-            aspect,
+            href: views
+                .iter()
+                .flat_map(|f| &f.workloads)
+                .find(|w| w.id == aspect.workload)
+                .map_or_else(String::new, |w| w.anchor.clone()),
+            title: aspect.title,
+            text: aspect.text,
+            figure: None,
         })
         .collect();
     let json = serde_json::to_string(doc).map_err(|e| RenderError::Page(e.to_string()))?;
-    let mut downloads = vec![Download {
-        name: "all cells as CSV".into(),
-        file: format!("{prefix}cells.csv"),
-        href: data_uri("text/csv", &table::csv(doc)),
-    }];
+    let csv = table::csv(doc);
+    let mut downloads = Vec::new();
+    if csv.len() <= MOST_CSV {
+        downloads.push(Download {
+            name: "all cells as CSV".into(),
+            file: format!("{prefix}cells.csv"),
+            href: data_uri("text/csv", &csv),
+        });
+    }
     let json_beside = json.len() > MOST_JSON;
     if !json_beside {
         downloads.push(Download {
@@ -480,24 +530,34 @@ fn controls(doc: &ResultDocument) -> Vec<ControlView> {
         .collect()
 }
 
-fn family(doc: &ResultDocument, family: &Family, prefix: &str) -> Result<FamilyView, RenderError> {
+fn family(
+    doc: &ResultDocument,
+    family: &Family,
+    prefix: &str,
+    ids: &mut Ids,
+) -> Result<FamilyView, RenderError> {
     Ok(FamilyView {
-        id: format!("{prefix}{}", file_name(&family.id)),
+        id: ids.take(&format!("{prefix}{}", file_name(&family.id))),
         title: family.title.clone(),
         question: family.question,
         workloads: family
             .workloads
             .iter()
-            .map(|w| workload(doc, w, prefix))
+            .map(|w| workload(doc, w, prefix, ids))
             .collect::<Result<Vec<_>, _>>()?,
     })
 }
 
-fn workload(doc: &ResultDocument, w: &Workload, prefix: &str) -> Result<WorkloadView, RenderError> {
+fn workload(
+    doc: &ResultDocument,
+    w: &Workload,
+    prefix: &str,
+    ids: &mut Ids,
+) -> Result<WorkloadView, RenderError> {
     let cells: Vec<&Cell> = w.groups.iter().flat_map(|g| g.cells.iter().copied()).collect();
     let figures: Vec<Figure> = charts::of_workload(w)?
         .into_iter()
-        .map(|c| figure(c, prefix))
+        .map(|c| figure(c, &charts::source(doc), prefix, ids))
         .collect();
     let mut placements: Vec<String> = cells.iter().map(|c| clean(&c.placement, 40)).collect();
     placements.sort();
@@ -506,7 +566,7 @@ fn workload(doc: &ResultDocument, w: &Workload, prefix: &str) -> Result<Workload
     let unit = w.unit();
     Ok(WorkloadView {
         id: clean(w.id, 80),
-        anchor: format!("{prefix}{}", file_name(w.id)),
+        anchor: ids.take(&format!("{prefix}{}", file_name(w.id))),
         name: w.name.clone(),
         finding: prose::finding(w),
         question: w.definition.map_or_else(String::new, |d| clean(&d.question, 600)),

@@ -257,15 +257,12 @@ pub(crate) fn finding(workload: &Workload) -> String {
 }
 
 /// One of the lecture's four aspects, where this result has something to say on it.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 pub(crate) struct Aspect {
     pub(crate) title: &'static str,
     pub(crate) text: String,
-    /// Id of the family the link goes to.
-    pub(crate) family: &'static str,
-    /// Workload whose small chart stands beside it.
-    #[serde(skip)]
-    pub(crate) workload: Option<String>,
+    /// Workload it is about: whose small chart stands beside it, and where the link goes.
+    pub(crate) workload: String,
 }
 
 /// Method, switch, policy, stack; those without any cell are left out.
@@ -296,6 +293,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                     quantity(p.middle, &m.unit)
                 )),
                 (Status::Measured, ..) => None,
+                (Status::Failed, ..) => Some(format!("{} failed there", clean(&c.contender, 40))),
                 _ => Some(format!(
                     "{} is {} there",
                     clean(&c.contender, 40),
@@ -311,8 +309,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                     "Coroutines are multiplexed onto OS threads, so the question is where a hand-off happens: {}.",
                     apart.join(", ")
                 ),
-                family: "switch",
-                workload: None,
+                workload: w.id.into(),
             });
         }
     }
@@ -326,8 +323,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 "A coroutine saves a few registers and stays in user space; a thread enters the kernel and its scheduler. {}.",
                 finding(w)
             ),
-            family: "switch",
-            workload: Some(w.id.into()),
+            workload: w.id.into(),
         });
     }
     if let Some(w) = families
@@ -342,8 +338,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 "The kernel interrupts, a coroutine gives way when it chooses to. {}.",
                 finding(w)
             ),
-            family: "policy",
-            workload: Some(w.id.into()),
+            workload: w.id.into(),
         });
     }
     if let Some(w) = workload("stack.idle") {
@@ -353,8 +348,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 "A thread keeps a kernel stack and kernel objects beside its own pages; resident memory alone does not show them. {}.",
                 finding(w)
             ),
-            family: "stack",
-            workload: Some(w.id.into()),
+            workload: w.id.into(),
         });
     }
     out

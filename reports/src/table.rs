@@ -63,7 +63,7 @@ pub(crate) fn text_table(
             if n > 0 {
                 out.push_str("  ");
             }
-            let text = clean(&cells(*i), widths[*i].max(1));
+            let text = squeeze(&cells(*i), widths[*i].max(1));
             let pad = " ".repeat(widths[*i].saturating_sub(len(&text)));
             match aligns[*i] {
                 Align::Left => out.extend([text.as_str(), &pad]),
@@ -79,6 +79,19 @@ pub(crate) fn text_table(
         let _ = writeln!(out, "{}", line(&|i| row[i].clone()));
     }
     out
+}
+
+/// Cuts out of the middle: rows differ at their ends.
+fn squeeze(text: &str, most: usize) -> String {
+    let text = clean(text, 1000);
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= most {
+        return text;
+    }
+    let tail = most.saturating_sub(1) / 2;
+    let head = most.saturating_sub(1) - tail;
+    let keep = |part: &[char]| part.iter().collect::<String>();
+    format!("{}…{}", keep(&chars[..head]), keep(&chars[chars.len() - tail..]))
 }
 
 /// Makes a text mean itself in Markdown: no markup, no link, no mention, no column.
@@ -119,7 +132,7 @@ pub fn markdown_summary(doc: &ResultDocument, command: &str) -> String {
                 let _ = writeln!(
                     out,
                     "| {} | {} | {} | {} | {} |",
-                    escape_markdown(&clean(&format!("{} · {}", workload.name, group.label), 160)),
+                    escape_markdown(&clean(&workload.row_name(group), 160)),
                     escape_markdown(&value(thread)),
                     escape_markdown(&value(coroutine)),
                     verdict.map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),

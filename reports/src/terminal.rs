@@ -45,7 +45,7 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
                     continue;
                 }
                 rows.push(vec![
-                    clean(&format!("{} · {}", workload.name, group.label), 80),
+                    clean(&workload.row_name(group), 80),
                     number(group.of("thread")),
                     number(group.of("coroutine")),
                     group
@@ -58,7 +58,9 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
     }
     let mut out = String::new();
     let mut line = |text: &str, style: &str| {
-        let _ = writeln!(out, "{}", paint.with(style, &clean(text, width)));
+        let indent = if text.starts_with("  ") { "  " } else { "" };
+        let text = clean(text, width - indent.len());
+        let _ = writeln!(out, "{}", paint.with(style, &format!("{indent}{text}")));
     };
     if !view::has_estimates(doc) {
         line(
@@ -95,13 +97,7 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
         return out;
     }
     let mut table = text_table(
-        &[
-            "operation",
-            "thread",
-            "coroutine",
-            "coroutine's advantage",
-            "ledger",
-        ],
+        &["operation", "thread", "coroutine", "advantage", "ledger"],
         &[Align::Left, Align::Right, Align::Right, Align::Right, Align::Left],
         &rows,
         width,

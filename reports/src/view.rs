@@ -35,7 +35,7 @@ const NAMES: [(&str, &str); 14] = [
     ("spawn.batch", "Spawn a batch"),
     ("spawn.first", "Time to the first instruction"),
     ("spawn.tree", "Tree of units"),
-    ("stack.idle", "Weight of a parked unit"),
+    ("stack.idle", "Parked unit"),
 ];
 
 /// One family that has cells.
@@ -305,6 +305,21 @@ impl<'a> Workload<'a> {
                     .find(|g| g.cells.iter().any(|c| cell_point(c).is_some()))
             })
             .or_else(|| self.groups.first())
+    }
+
+    /// The workload and what tells this group from its others: `Yield · tasks 2`.
+    pub(crate) fn row_name(&self, group: &Group) -> String {
+        let common = |part: &str| {
+            self.groups
+                .iter()
+                .all(|g| g.label.split(" · ").any(|p| p == part))
+        };
+        let parts: Vec<&str> = group.label.split(" · ").filter(|part| !common(part)).collect();
+        if parts.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{} · {}", self.name, parts.join(" · "))
+        }
     }
 
     pub(crate) fn unit(&self) -> &str {

@@ -134,9 +134,18 @@ pub(crate) fn range(low: f64, high: f64) -> String {
     format!("{}–{}", digits(low), digits(high))
 }
 
+/// A factor: two decimals are enough of it, down to a tenth.
+pub(crate) fn factor(x: f64) -> String {
+    if (0.1..0.9995).contains(&x) {
+        format!("{x:.2}")
+    } else {
+        digits(x)
+    }
+}
+
 /// `168× (161–172)`.
 pub(crate) fn factor_interval(median: f64, low: f64, high: f64) -> String {
-    format!("{}× ({})", digits(median), range(low, high))
+    format!("{}× ({}–{})", factor(median), factor(low), factor(high))
 }
 
 /// A share of one as per cent: `5.2 %`, `0.07 %`.
@@ -144,7 +153,7 @@ pub(crate) fn percent(share: f64) -> String {
     let p = share * 100.0;
     let text = match p.abs() {
         v if v >= 9.95 => format!("{p:.0}"),
-        v if v >= 0.095 => format!("{p:.1}"),
+        v if v >= 0.995 => format!("{p:.1}"),
         v if v >= 0.0095 => format!("{p:.2}"),
         _ => "under 0.01".into(),
     };
@@ -168,7 +177,13 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (n, c) in text
         .chars()
-        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .map(|c| {
+            if c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}') {
+                ' '
+            } else {
+                c
+            }
+        })
         .filter(|c| !c.is_control() && !is_invisible(*c))
         .enumerate()
     {

@@ -39,7 +39,7 @@ fn parts(cell: &Cell) -> Option<[(&'static str, f64, Colour); 5]> {
 pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
     const TOP: f64 = 58.0;
     const HEAD: f64 = 26.0;
-    const LANE: f64 = 34.0;
+    const LANE: f64 = 36.0;
     const MOST_BARS: usize = 32;
     let cells = || workload.groups.iter().flat_map(|g| g.cells.iter().copied());
     let unit = "bytes/unit";
@@ -70,7 +70,8 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
         + groups
             .iter()
             .map(|g| HEAD + LANE * g.cells.len() as f64)
-            .sum::<f64>();
+            .sum::<f64>()
+        + 4.0;
     let description = format!(
         "Stacked bars of bytes per parked unit, linear from zero. {}",
         cells()
@@ -104,7 +105,13 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
             }
             let mut tick = 0.0;
             while tick <= end * 1.0001 {
-                canvas.line((at(tick), TOP - 6.0), (at(tick), bottom + 4.0), GRID, 1);
+                let mut y = TOP;
+                for group in &groups {
+                    let height = HEAD + LANE * group.cells.len() as f64;
+                    canvas.line((at(tick), y + HEAD - 3.0), (at(tick), y + height), GRID, 1);
+                    y += height;
+                }
+                canvas.line((at(tick), bottom), (at(tick), bottom + 4.0), GRID, 1);
                 let label = quantity_of_tick(tick / s.divisor, &s.symbol);
                 canvas.text(
                     (at(tick), bottom + 14.0),
@@ -128,7 +135,7 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
                 );
                 y += HEAD;
                 for cell in &group.cells {
-                    let middle = y + LANE / 2.0 - 4.0;
+                    let middle = y + LANE / 2.0 - 6.0;
                     let known = parts(cell);
                     let name_colour = if known.is_some() { INK } else { ABSENT };
                     if known.is_some() {
@@ -184,7 +191,7 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
                     if let Some((middle_value, interval)) = whole(cell) {
                         text = quantity(middle_value, unit);
                         if let Some((low, high)) = interval {
-                            canvas.whisker(at(low), at(high), middle + 16.0, look(&cell.contender));
+                            canvas.whisker(at(low), at(high), middle + 15.0, look(&cell.contender));
                             text = quantity_interval(middle_value, low, high, unit);
                             right = right.max(at(high));
                         }

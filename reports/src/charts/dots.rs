@@ -6,7 +6,7 @@
 use super::{Canvas, Chart, Hold, LogAxis, WIDTH, draw};
 use crate::RenderError;
 use crate::prose;
-use crate::theme::{ABSENT, GRID, INK, MUTED, look};
+use crate::theme::{ABSENT, GRID, INK, MUTED, PAPER, look};
 use crate::view::{self, Family, Group, Point, Workload};
 use crate::words::{digits, drawable, factor_interval, fit, quantity, quantity_interval, scale, unit_parts};
 use switchmark_schema::{Cell, Status};
@@ -58,8 +58,8 @@ impl<'a> Lane<'a> {
 
     fn draw(&self, canvas: &mut Canvas, axis: &LogAxis, y: f64) {
         let look = look(&self.cell.contender);
-        // Past a hundred the dots are a band anyway, and the page has a size to keep.
-        let stride = self.samples.len().div_ceil(120).max(1);
+        // Past forty the dots are a band anyway, and the page has a size to keep.
+        let stride = self.samples.len().div_ceil(40).max(1);
         for v in self.samples.iter().step_by(stride) {
             canvas.faint_dot(axis.at(*v), y, look.colour);
         }
@@ -145,7 +145,7 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
     let values = rows
         .iter()
         .flat_map(|(_, _, lanes)| lanes.iter().flat_map(Lane::values));
-    let plot = (190.0, 560.0);
+    let plot = (206.0, 562.0);
     let Some(axis) = LogAxis::over(values, plot) else {
         return Ok(None);
     };
@@ -194,7 +194,10 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
             );
             canvas.text(
                 (0.0, middle + 8.5),
-                &fit(&group.label, 15.5),
+                &fit(
+                    group.label.strip_suffix(" · same-core").unwrap_or(&group.label),
+                    17.4,
+                ),
                 11.5,
                 MUTED,
                 Hold::Left,
@@ -206,9 +209,10 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
                 label_beside(canvas, &axis, lane, lane_y, plot);
                 lane_y += LANE;
             }
-            let verdict = group
-                .verdict()
-                .map_or_else(|| "no ratio".into(), |a| factor_interval(a.median, a.low, a.high));
+            let verdict = group.verdict().map_or_else(
+                || no_ratio(group).into(),
+                |a| factor_interval(a.median, a.low, a.high),
+            );
             let (colour, bold) = if group.verdict().is_some() {
                 (INK, true)
             } else {
@@ -229,6 +233,15 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
         canvas.text((plot.0, bottom + 31.0), note, 11.0, MUTED, Hold::Left, false);
     })
     .map(Some)
+}
+
+/// Why the right column has no number.
+fn no_ratio(group: &Group) -> &'static str {
+    match (group.of("thread"), group.of("coroutine")) {
+        (None, _) => "no thread in it",
+        (_, None) => "no coroutine in it",
+        _ => "no ratio",
+    }
 }
 
 /// The contender's name at its mark: to the right of all it draws, or to the left where there is no room.
@@ -380,6 +393,7 @@ fn lane_of_figure(
     let name = fit(&lane.cell.contender, 8.6);
     let Some(point) = &lane.point else {
         canvas.text((20.0, y), &name, 13.0, ABSENT, Hold::Left, false);
+        canvas.rect((plot.0 - 2.0, y - 8.0), (WIDTH, y + 8.0), PAPER);
         let why = fit(&lane.why_not(), (WIDTH - plot.0) / 12.0 - 0.5);
         canvas.text((plot.0, y), &why, 12.0, ABSENT, Hold::Left, false);
         return;

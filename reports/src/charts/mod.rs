@@ -31,7 +31,7 @@ pub struct Chart {
     pub name: String,
     /// The finding, or where there is none, what is drawn.
     pub title: String,
-    /// Stand-alone SVG: light by itself, in the page's theme where its CSS variables are set.
+    /// Stand-alone SVG with title and source: light by itself, in the page's theme where its CSS variables are set.
     pub svg: String,
 }
 
@@ -43,7 +43,96 @@ pub fn charts(result: &ResultDocument) -> Result<Vec<Chart>, RenderError> {
     for workload in families.iter().flat_map(|f| &f.workloads) {
         out.extend(of_workload(workload)?);
     }
+    let mut names = std::collections::HashSet::new();
+    for chart in &mut out {
+        // Two ids of a hostile document may differ in signs that a file name cannot hold.
+        let (name, mut n) = (chart.name.clone(), 2);
+        while !names.insert(chart.name.clone()) {
+            chart.name = format!("{name}-{n}");
+            n += 1;
+        }
+        chart.svg = stand_alone(chart, &source(result));
+    }
     Ok(out)
+}
+
+/// Where a picture that travels alone comes from.
+pub(crate) fn source(result: &ResultDocument) -> String {
+    format!(
+        "Switchmark · {} · Linux {} · machine {} · {}",
+        clean(&result.machine.cpu, 60),
+        clean(&result.machine.kernel, 24),
+        clean(&result.machine.key, 16),
+        clean(&result.run.started, 24)
+    )
+}
+
+/// Gives a chart of the page what the page says around it: a title, a margin, the source, and the stylesheet.
+pub(crate) fn stand_alone(chart: &Chart, source: &str) -> String {
+    const MARGIN: f64 = 32.0;
+    const TITLE: f64 = 30.0;
+    let lines = wrap(&chart.title, 46.0);
+    let head = MARGIN + 42.0 * lines.len() as f64 + 10.0;
+    let foot = 34.0 + MARGIN;
+    let Some((open, rest)) = chart.svg.split_once("<rect ") else {
+        return chart.svg.clone();
+    };
+    let Some(height) = open
+        .split_once(&format!("viewBox=\"0 0 {} ", WIDTH * ENLARGE))
+        .and_then(|(_, t)| t.split_once('"'))
+        .and_then(|(h, _)| h.parse::<f64>().ok())
+    else {
+        return chart.svg.clone();
+    };
+    let width = WIDTH * ENLARGE + 2.0 * MARGIN;
+    let open = open.replace(
+        &format!("viewBox=\"0 0 {} {height}\"", WIDTH * ENLARGE),
+        &format!("viewBox=\"-{MARGIN} -{head} {width} {}\"", height + head + foot),
+    );
+    let mut out = format!(
+        "{open}<style>{}</style>\n<rect class=\"f-paper\" x=\"-{MARGIN}\" y=\"-{head}\" width=\"{width}\" height=\"{}\" fill=\"{}\"/>\n",
+        theme::svg_rules(),
+        height + head + foot,
+        theme::hex(theme::PAPER.light)
+    );
+    for (n, line) in lines.iter().enumerate() {
+        let y = MARGIN + TITLE + 42.0 * n as f64 - head - 4.0;
+        let _ = writeln!(
+            out,
+            "<text class=\"f-ink\" x=\"0\" y=\"{y}\" font-size=\"{TITLE}\" font-weight=\"600\" fill=\"{}\">{}</text>",
+            theme::hex(theme::INK.light),
+            escape_xml(line)
+        );
+    }
+    let body = rest.trim_end().strip_suffix("</svg>").unwrap_or(rest);
+    let _ = write!(
+        out,
+        "<rect {body}<text class=\"f-muted\" x=\"0\" y=\"{}\" font-size=\"21\" fill=\"{}\">{}</text>\n</svg>\n",
+        height + 30.0,
+        theme::hex(theme::MUTED.light),
+        escape_xml(&crate::words::fit(source, 66.0))
+    );
+    out
+}
+
+/// A title in lines of at most so many em, three at most.
+fn wrap(text: &str, em: f64) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in crate::words::fit(text, em * 2.6).split(' ') {
+        let full = lines
+            .last()
+            .is_some_and(|l| !l.is_empty() && crate::words::width_em(l) + crate::words::width_em(word) > em);
+        if full && lines.len() < 3 {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 /// A row per operation; absent where no operation has a number.
@@ -294,10 +383,9 @@ fn finish(raw: &str, id: &str, title: &str, description: &str) -> Option<String>
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
          aria-labelledby=\"{id}-t {id}-d\" font-family=\"Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif\">\n\
-         <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n<style>{}</style>\n",
+         <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n",
         escape_xml(title),
-        escape_xml(description),
-        theme::svg_rules()
+        escape_xml(description)
     );
     for line in body.lines() {
         // Only tags hold attributes; a line of text cannot, its quotes are escaped.
@@ -383,7 +471,11 @@ impl LogAxis {
     pub(crate) fn ticks(&self) -> Vec<f64> {
         let (low, high) = self.range;
         let decades = (high / low).log10();
-        let multiples: &[f64] = if decades < 2.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let multiples: &[f64] = match decades {
+            d if d < 0.7 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
+            d if d < 2.2 => &[1.0, 2.0, 5.0],
+            _ => &[1.0],
+        };
         #[allow(
             clippy::cast_possible_truncation,
             reason = "between -10 and 19, by `drawable`"

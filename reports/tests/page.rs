@@ -1,0 +1,342 @@
+//! The page and its charts, over the golden samples.
+
+mod common;
+
+use common::{empty, faults, page, quick, smoke, words};
+use switchmark_reports::{charts, png, render_page, terminal_summary};
+use switchmark_schema::{CounterState, Status};
+
+#[test]
+fn the_page_is_well_formed_with_headings_in_order_and_loads_nothing() {
+    for (what, results) in [
+        ("quick", vec![quick()]),
+        ("smoke", vec![smoke()]),
+        ("empty", vec![empty()]),
+        ("three", vec![quick(), smoke(), empty()]),
+        ("the same twice", vec![quick(), quick()]),
+    ] {
+        let page = page(&results);
+        assert_eq!(faults(&page), Vec::<String>::new(), "{what}");
+        assert!(page.contains(
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+        ));
+        for loader in ["url(", "@import", "fetch(", "XMLHttp", "http-equiv=\"refresh\""] {
+            assert!(!page.contains(loader), "{what}: {loader}");
+        }
+    }
+}
+
+#[test]
+fn the_fault_finder_finds_faults() {
+    let good = page(&[quick()]);
+    for (from, to) in [
+        ("<h1>", "<h3>"),
+        ("<caption>", "<div>"),
+        ("scope=\"col\"", "data-x=\"col\""),
+        ("<body>", "<body><img src=\"x\"/>"),
+        ("href=\"#environment\"", "href=\"#nowhere\""),
+        ("href=\"#environment\"", "href=\"https://example.org/\""),
+        ("id=\"environment\"", "id=\"method\""),
+    ] {
+        assert!(good.contains(from), "{from} is on the page");
+        assert!(!faults(&good.replacen(from, to, 1)).is_empty(), "{from} to {to}");
+    }
+}
+
+#[test]
+fn every_cell_of_the_document_is_on_the_page_with_its_reason() {
+    for doc in [quick(), smoke()] {
+        let words = words(&page(std::slice::from_ref(&doc)));
+        for cell in &doc.cells {
+            assert!(words.contains(&cell.id), "{}", cell.id);
+            if let Some(reason) = &cell.reason {
+                assert!(words.contains(reason.as_str()), "{}: {reason}", cell.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cell_that_is_not_measured_shows_no_number_even_if_it_carries_one() {
+    let mut doc = quick();
+    let cell = doc
+        .cells
+        .iter_mut()
+        .find(|c| c.id == "switch.yield/tasks=2/same-core/coroutine")
+        .expect("in the sample");
+    cell.status = Status::Invalid;
+    cell.reason = Some("the books do not balance".into());
+    let metric = cell.metrics.get_mut("time").expect("its metric");
+    metric.estimate.as_mut().expect("its estimate").median = 424_242.0;
+    doc.census = switchmark_schema::Census::of(&doc.cells);
+    let words = words(&page(std::slice::from_ref(&doc)));
+    assert!(words.contains("the books do not balance"));
+    assert!(!words.contains("424"), "an invalid number is printed");
+    let text = terminal_summary(&doc, 120, false);
+    assert!(
+        !text.contains("424") && text.contains("the books do not balance"),
+        "{text}"
+    );
+}
+
+/// Caps are the only lines three pixels thick; each interval has two.
+fn caps(svg: &str) -> usize {
+    svg.matches("stroke-width=\"3\"").count()
+}
+
+#[test]
+fn every_interval_is_drawn() {
+    let doc = quick();
+    let charts = charts(&doc).expect("charts");
+    let intervals = doc
+        .cells
+        .iter()
+        .filter(|c| c.status == Status::Measured)
+        .filter(|c| c.primary_metric().is_some_and(|m| m.estimate.is_some()))
+        .count();
+    let drawn: usize = charts
+        .iter()
+        .filter(|c| c.name != "headline")
+        .map(|c| caps(&c.svg))
+        .sum();
+    assert_eq!(drawn, 2 * intervals);
+    assert!(intervals > 20, "the sample has something to draw");
+    let headline = charts.iter().find(|c| c.name == "headline").expect("a headline");
+    assert!(caps(&headline.svg) >= 2 * 12);
+}
+
+#[test]
+fn a_smoke_run_claims_nothing_and_draws_no_interval() {
+    let doc = smoke();
+    let text = words(&page(std::slice::from_ref(&doc)));
+    assert!(
+        text.contains("This was a smoke run: it proves that 11 of 12 cells run on this machine"),
+        "{text}"
+    );
+    assert!(!text.contains('×'), "a factor without an interval");
+    assert!(charts(&doc).expect("charts").iter().all(|c| caps(&c.svg) == 0));
+    let summary = terminal_summary(&doc, 100, false);
+    assert!(summary.contains("fewer than six blocks") && !summary.contains('×'));
+}
+
+#[test]
+fn the_answer_states_each_ratio_with_its_interval_and_when_it_does_not_matter() {
+    let doc = quick();
+    let text = words(&page(std::slice::from_ref(&doc)));
+    let cell = doc
+        .cells
+        .iter()
+        .find(|c| c.id == "switch.yield/tasks=2/same-core/coroutine")
+        .expect("in the sample");
+    let ratio = &cell.primary_metric().expect("time").ratios[0];
+    assert_eq!(ratio.to, "thread");
+    let expected = format!(
+        "{:.0}× ({:.0}–{:.0})",
+        1.0 / ratio.median,
+        1.0 / ratio.high,
+        1.0 / ratio.low
+    );
+    assert!(text.contains(&expected), "{expected}");
+    assert!(text.contains("a handler of 50 µs that switches 4 times spends"));
+}
+
+#[test]
+fn an_empty_result_says_so_and_has_no_chart() {
+    let doc = empty();
+    assert!(words(&page(std::slice::from_ref(&doc))).contains("nothing was measured"));
+    assert!(charts(&doc).expect("charts").is_empty());
+    assert!(render_page(&[], &switchmark_reports::PageOptions::default()).is_err());
+}
+
+#[test]
+fn several_results_stand_side_by_side_as_ratios_alone() {
+    let text = page(&[quick(), smoke()]);
+    let table = text
+        .split_once("<caption>How many times better")
+        .and_then(|(_, t)| t.split_once("</table>"))
+        .expect("the table")
+        .0;
+    assert!(table.contains("×") && table.contains("not in it") && table.contains("no ratio"));
+    assert!(!table.contains("ns"), "nanoseconds of two runs in one row");
+}
+
+#[test]
+fn a_counter_that_was_not_read_is_never_a_zero() {
+    let mut doc = quick();
+    let cell = &mut doc.cells[0];
+    for (event, state) in [
+        ("a-denied", CounterState::Denied),
+        ("a-unsupported", CounterState::Unsupported),
+        ("a-not-counted", CounterState::NotCounted),
+        ("a-overflow", CounterState::Overflow),
+    ] {
+        let counter = switchmark_schema::Counter {
+            state,
+            value: Some(0),
+            per_op: Some(0.0),
+            share: None,
+            reason: None,
+        };
+        cell.counters.insert(event.into(), counter);
+    }
+    let page = page(&[doc]);
+    for event in ["a-denied", "a-unsupported", "a-not-counted", "a-overflow"] {
+        let row = page
+            .split_once(&format!("<td>{event}</td>"))
+            .and_then(|(_, r)| r.split_once("</tr>"))
+            .expect("its row")
+            .0;
+        assert!(row.contains("no reason given") && !row.contains(">0<"), "{row}");
+    }
+}
+
+#[test]
+fn a_quick_page_stays_below_one_and_a_half_megabytes() {
+    let size = page(&[quick()]).len();
+    assert!(size < 1_500_000, "{size}");
+}
+
+#[test]
+fn a_result_too_large_for_a_page_leaves_its_json_beside_it() {
+    let mut doc = quick();
+    for cell in &mut doc.cells {
+        for metric in cell.metrics.values_mut() {
+            for block in 100..1000 {
+                metric
+                    .samples
+                    .push(switchmark_schema::Sample { block, value: 1.5 });
+            }
+        }
+    }
+    let page = page(&[doc]);
+    assert!(page.contains("too large for a page") && !page.contains("data:application/json"));
+    assert!(page.len() < 1_500_000, "{}", page.len());
+}
+
+#[test]
+fn a_chart_stands_alone_with_role_names_view_box_and_colours_that_fall_back() {
+    for chart in charts(&quick()).expect("charts") {
+        let doc = roxmltree::Document::parse(&chart.svg).expect("well-formed");
+        let svg = doc.root_element();
+        assert_eq!(svg.attribute("role"), Some("img"));
+        assert!(svg.attribute("viewBox").is_some());
+        let text = |tag: &str| {
+            svg.children()
+                .find(|n| n.tag_name().name() == tag)
+                .and_then(|n| n.text())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert_eq!(text("title"), chart.title);
+        assert!(text("desc").len() > 40);
+        assert!(text("style").contains("var(--sw-ink,#1B1D20)"));
+        for node in doc.descendants().filter(roxmltree::Node::is_element) {
+            let colour = node
+                .attribute("fill")
+                .filter(|f| *f != "none")
+                .or(node.attribute("stroke").filter(|s| *s != "none"));
+            assert_eq!(colour.is_some(), node.attribute("class").is_some(), "{node:?}");
+            for a in node.attributes() {
+                assert!(
+                    !a.value().contains("NaN") && !a.value().contains("inf"),
+                    "{node:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_text_of_a_chart_is_cut_by_its_edge() {
+    // The width of each text as the bundled font draws it, not as we guess it.
+    for chart in charts(&quick()).expect("charts") {
+        let mut options = resvg::usvg::Options {
+            font_family: "Inter".into(),
+            ..Default::default()
+        };
+        let fonts = options.fontdb_mut();
+        fonts.load_font_data(include_bytes!("../fonts/Inter-Regular.otf").to_vec());
+        fonts.load_font_data(include_bytes!("../fonts/Inter-SemiBold.otf").to_vec());
+        let (head, rest) = chart.svg.split_once("<style>").expect("a style");
+        let plain = format!("{head}{}", rest.split_once("</style>").expect("closed").1);
+        let tree = resvg::usvg::Tree::from_str(&plain, &options).expect("an svg");
+        let sheet = tree.size();
+        let mut texts = 0;
+        let mut boxes: Vec<(f32, f32, f32, f32)> = Vec::new();
+        visit(tree.root(), &mut |b| {
+            texts += 1;
+            boxes.push(b);
+        });
+        assert!(texts > 10, "{}", chart.name);
+        for (n, a) in boxes.iter().enumerate() {
+            assert!(
+                a.0 >= 0.0 && a.1 >= 0.0 && a.2 <= sheet.width() && a.3 <= sheet.height(),
+                "{}: text {n} at {a:?} leaves {sheet:?}",
+                chart.name
+            );
+            for b in &boxes[n + 1..] {
+                let apart = a.2 <= b.0 || b.2 <= a.0 || a.3 <= b.1 || b.3 <= a.1;
+                assert!(apart, "{}: texts overlap at {a:?} and {b:?}", chart.name);
+            }
+        }
+    }
+}
+
+fn visit(group: &resvg::usvg::Group, each: &mut impl FnMut((f32, f32, f32, f32))) {
+    for node in group.children() {
+        match node {
+            resvg::usvg::Node::Group(g) => visit(g, each),
+            resvg::usvg::Node::Text(t) => {
+                let b = t.abs_bounding_box();
+                each((
+                    b.left(),
+                    b.top() + b.height() * 0.15,
+                    b.right(),
+                    b.bottom() - b.height() * 0.15,
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_picture_shows_both_contenders_and_its_words() {
+    let charts = charts(&quick()).expect("charts");
+    let chart = charts
+        .iter()
+        .find(|c| c.name == "switch-yield")
+        .expect("the yield figure");
+    let bytes = png(&chart.svg).expect("a picture");
+    let picture = resvg::tiny_skia::Pixmap::decode_png(&bytes).expect("a png");
+    assert_eq!(picture.width(), 1440);
+    let count = |rgb: (u8, u8, u8)| {
+        picture
+            .pixels()
+            .iter()
+            .filter(|p| (p.red(), p.green(), p.blue()) == rgb)
+            .count()
+    };
+    assert!(count((0xD5, 0x5E, 0x00)) > 300, "thread");
+    assert!(count((0x00, 0x72, 0xB2)) > 300, "coroutine");
+    assert!(count((0x1B, 0x1D, 0x20)) > 3000, "words");
+    assert!(png("<svg").is_err());
+}
+
+#[test]
+fn charts_name_themselves_once_and_fit_for_a_file() {
+    let names: Vec<String> = charts(&quick())
+        .expect("charts")
+        .into_iter()
+        .map(|c| c.name)
+        .collect();
+    assert_eq!(names[0], "headline");
+    assert!(names.contains(&"stack-idle-bill".to_owned()));
+    let unique: std::collections::HashSet<&String> = names.iter().collect();
+    assert_eq!(unique.len(), names.len());
+    assert!(
+        names
+            .iter()
+            .all(|n| n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    );
+}
