@@ -176,6 +176,61 @@ fn the_walk_catches_a_wrong_formula_and_a_wrong_ledger() {
 }
 
 #[test]
+fn a_yield_with_nobody_to_yield_to_is_no_switch() {
+    let _alone = PROCESS.lock().unwrap();
+    let ring = definition("switch.yield");
+    let alone = prepare(&ring, "same-core", vec![("tasks".into(), ParamValue::Number(1))]);
+    for contender in ["thread", "coroutine"] {
+        let sample = run(contender, &alone, &[1000]).unwrap();
+        assert_eq!(sample.check, 1000, "{contender}: it gave way all the same");
+        assert!(
+            sample.switches.is_some_and(|s| s <= 8),
+            "{contender}: {:?}",
+            sample.switches
+        );
+        assert!(
+            !faults(&ring, &alone, &sample).is_empty(),
+            "{contender}: the ledger sees through it"
+        );
+    }
+}
+
+#[test]
+fn the_clock_around_a_slice_agrees_with_the_one_inside() {
+    let _alone = PROCESS.lock().unwrap();
+    let tasks = |n| vec![("tasks".to_owned(), ParamValue::Number(n))];
+    let cells = [
+        ("switch.yield", tasks(2), 3000, 100_000),
+        ("switch.yield", tasks(256), 20, 2000),
+        ("switch.handoff", Vec::new(), 1000, 50_000),
+    ];
+    for (workload, params, threads, coroutines) in cells {
+        let definition = definition(workload);
+        let prepare = prepare(&definition, "same-core", params);
+        for (contender, iterations) in [("thread", threads), ("coroutine", coroutines)] {
+            // What is not booked in a slice that lasted `around`, beyond what the parent allows.
+            let excess = |slice: &mut dyn FnMut(u64) -> Sample| {
+                let start = Instant::now();
+                let sample = slice(iterations);
+                let around = start.elapsed().as_nanos() as f64;
+                let booked = (sample.elapsed_ns + sample.base_ns.unwrap_or(0)) as f64;
+                assert!(booked <= around, "{workload}: a slice within its request");
+                around - booked - (0.02 * around + 100_000.0)
+            };
+            let best = with_cell(contender, &prepare, |cell| {
+                let slice = cell.expect("a small cell");
+                (0..10).map(|_| excess(slice)).fold(f64::INFINITY, f64::min)
+            });
+            let best = best.expect("a contender in the tree");
+            assert!(
+                best <= 0.0,
+                "{workload}/{contender}: {best} ns are in no book, in ten slices"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_population_grows_and_its_stacks_are_weighed() {
     let _alone = PROCESS.lock().unwrap();
     let idle = definition("stack.idle");

@@ -9,6 +9,7 @@ use crate::sys::{self, Parker};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -85,16 +86,14 @@ impl Concurrency for Thread {
         const OTHERS: u64 = 200;
         // The stack and its guard, the alternate signal stack of std and its guard.
         const MAPPINGS: u64 = 4;
-        let mut limits = vec![
-            (
-                "vm.max_map_count",
-                setting("vm/max_map_count").map(|n| n / MAPPINGS),
-                " mappings, four a thread",
-            ),
+        let mappings = setting("vm/max_map_count").map(|n| n / MAPPINGS);
+        let limits = [
+            ("vm.max_map_count", mappings, ", at four mappings a thread"),
             ("kernel.pid_max", setting("kernel/pid_max"), ""),
             ("kernel.threads-max", setting("kernel/threads-max"), ""),
+            ("pids.max of the control group", group_limit(), ""),
+            ("RLIMIT_NPROC (`ulimit -u`)", sys::process_limit(), ""),
         ];
-        limits.push(("RLIMIT_NPROC (`ulimit -u`)", sys::process_limit(), ""));
         for (name, room, what) in limits {
             let Some(room) = room.map(|n| n.saturating_sub(OTHERS)) else {
                 continue;
@@ -126,4 +125,17 @@ fn setting(path: &str) -> Option<u64> {
         .trim()
         .parse()
         .ok()
+}
+
+/// The least `pids.max` from this process's control group up to the root; `None` where nobody set one.
+fn group_limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    // The line of the unified hierarchy: `0::/path`.
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let limits = Path::new(own).ancestors().filter_map(|group| {
+        let file = Path::new("/sys/fs/cgroup").join(group).join("pids.max");
+        // A group without a limit says `max`.
+        fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    limits.min()
 }

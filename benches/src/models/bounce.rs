@@ -1,7 +1,7 @@
 //! `bounce`: resume a suspended coroutine, which suspends at once. No queue, no scheduler.
 //!
 //! **Work.** One coroutine, or several in turn. A bounce is two switches: in and out.
-//! **Ledger.** Units: the coroutines. Switches: resumes counted outside plus turns counted inside, so that one that
+//! **Ledger.** Units: the coroutines. Switches: resumes made outside plus turns counted inside, so that one that
 //! returned without running its turn is missed.
 //! **Check.** Turns counted inside: `iterations`.
 //!
