@@ -93,6 +93,10 @@ impl Raw for Coroutine {
         Ok(unsafe { raw::Coroutine::new(stack, body) })
     }
 
+    #[expect(
+        clippy::inline_always,
+        reason = "a switch is predicted where it is inlined, and the peers' resumes are marked the same"
+    )]
     #[inline(always)]
     fn resume(coroutine: &mut Self::Coroutine, turn: Turn) {
         coroutine.resume(turn);
