@@ -5,7 +5,7 @@
 
 use crate::contender::{Contender, Kind};
 use crate::definition::Formula;
-use crate::parent::Fault;
+use crate::parent::{Fault, Outside};
 use crate::plan::{Group, kernel_decides};
 use crate::protocol::Sample;
 use std::time::Duration;
@@ -23,7 +23,16 @@ pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample)
     let expect = &group.definition.expect;
     let free = kernel_decides(contender.manifest.kind, sample.peak_live);
     let check = promised(group, sample, &expect.check)?;
-    if off(sample.check, check, expect.tolerance) && !(free && expect.tolerance > 0.0) {
+    // An exact answer that is wrong is the contender's failure; one that may be off counts, and is judged, like
+    // the switches.
+    if expect.tolerance > 0.0 {
+        if !free && off(sample.check, check, expect.tolerance) {
+            return Err(Fault::invalid(format!(
+                "expected about {check} as the answer, got {}",
+                sample.check
+            )));
+        }
+    } else if sample.check != check {
         return Err(Fault::failed(format!(
             "wrong answer: expected {check}, got {}",
             sample.check
@@ -84,20 +93,24 @@ pub(crate) fn agreed(switches: &Switches) -> Result<(), Fault> {
     }
 }
 
-/// The worker's clock against the parent's: what was not inside the slice cannot be in its time, and little
-/// else may be in the parent's.
-pub(crate) fn confirmed(sample: &Sample, outside: Duration) -> Result<(), Fault> {
+/// The worker's clock against the parent's. Its time cannot exceed what passed outside; and what it spent
+/// outside its time (setting up, cleaning up) must be small. That is seen in the time that passed or, where the
+/// host kept either side waiting, in the CPU time that the worker used: a stall uses none.
+pub(crate) fn confirmed(sample: &Sample, outside: Outside) -> Result<(), Fault> {
     const SHARE: f64 = 0.02;
     const FIXED: Duration = Duration::from_micros(100);
     if !sample.latencies_ns.is_empty() {
         return Ok(());
     }
+    let Outside { wall, cpu } = outside;
     let inside = Duration::from_nanos(sample.elapsed_ns + sample.base_ns.unwrap_or(0));
-    if outside.abs_diff(inside) <= outside.mul_f64(SHARE) + FIXED {
+    let allowed = wall.mul_f64(SHARE) + FIXED;
+    let unseen = wall.min(cpu).saturating_sub(inside);
+    if inside <= wall + allowed && unseen <= allowed {
         return Ok(());
     }
     Err(Fault::invalid(format!(
-        "the worker's clock says {inside:?} for a slice, the parent's {outside:?}"
+        "the worker's clock says {inside:?} for a slice; the parent's {wall:?}, of which it worked {cpu:?}"
     )))
 }
 
@@ -149,5 +162,39 @@ pub(crate) fn of(group: &Group<'_>, contender: &Contender, samples: &[Sample]) -
             observed,
             source: "worker".into(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(inside_ms: u64, wall_ms: u64, cpu_ms: u64) -> Result<(), Fault> {
+        let sample = Sample {
+            elapsed_ns: inside_ms * 1_000_000,
+            ..Sample::default()
+        };
+        let [wall, cpu] = [wall_ms, cpu_ms].map(Duration::from_millis);
+        confirmed(&sample, Outside { wall, cpu })
+    }
+
+    #[test]
+    fn a_clock_that_agrees_is_confirmed() {
+        assert_eq!(slice(100, 101, 100), Ok(()));
+        assert_eq!(slice(100, 101, 190), Ok(()), "two CPUs at work");
+    }
+
+    #[test]
+    fn a_stall_of_the_host_is_not_held_against_the_worker() {
+        assert_eq!(slice(100, 400, 99), Ok(()));
+    }
+
+    #[test]
+    fn work_outside_the_time_and_time_out_of_nowhere_are_refuted() {
+        assert!(
+            slice(100, 110, 110).is_err(),
+            "a tenth of the work is not in the time"
+        );
+        assert!(slice(100, 90, 90).is_err(), "more time than passed");
     }
 }

@@ -53,6 +53,15 @@ pub struct Host<'a> {
     pub interrupted: &'a AtomicBool,
 }
 
+/// What a slice took, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outside {
+    /// Time between request and reply.
+    pub wall: Duration,
+    /// CPU time that the worker used in it, all its threads together.
+    pub cpu: Duration,
+}
+
 /// A longer line is a worker gone wild.
 const LONGEST_LINE: usize = 16 << 20;
 
@@ -168,11 +177,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// One slice, and how long it took by the parent's clock.
-    pub fn slice(&mut self, iterations: u64) -> Result<(Sample, Duration), Fault> {
-        let start = Instant::now();
-        match self.ask(&Request::Slice { iterations })? {
-            Reply::Sample(sample) if sample.iterations == iterations => Ok((sample, start.elapsed())),
+    /// One slice, and what it took as seen from here.
+    pub fn slice(&mut self, iterations: u64) -> Result<(Sample, Outside), Fault> {
+        let (used, start) = (self.cpu_time(), Instant::now());
+        let reply = self.ask(&Request::Slice { iterations })?;
+        let outside = Outside {
+            wall: start.elapsed(),
+            cpu: self.cpu_time().saturating_sub(used),
+        };
+        match reply {
+            Reply::Sample(sample) if sample.iterations == iterations => Ok((sample, outside)),
             Reply::Sample(sample) => Err(Fault::failed(format!(
                 "asked for {iterations} iterations, did {}",
                 sample.iterations
