@@ -311,9 +311,17 @@ fn section(doc: &ResultDocument, prefix: &str, ids: &mut Ids) -> Result<Section,
         .iter()
         .map(|f| family(doc, f, prefix, ids))
         .collect::<Result<Vec<_>, _>>()?;
-    let aspects = prose::aspects(&families)
-        .into_iter()
-        .map(|aspect| AspectView {
+    let mut aspects = Vec::new();
+    for aspect in prose::aspects(&families) {
+        let about = families
+            .iter()
+            .flat_map(|f| &f.workloads)
+            .find(|w| w.id == aspect.workload);
+        let chart = match about {
+            Some(w) => charts::small(w, aspect.by_placement)?,
+            None => None,
+        };
+        aspects.push(AspectView {
             href: views
                 .iter()
                 .flat_map(|f| &f.workloads)
@@ -321,9 +329,9 @@ fn section(doc: &ResultDocument, prefix: &str, ids: &mut Ids) -> Result<Section,
                 .map_or_else(String::new, |w| w.anchor.clone()),
             title: aspect.title,
             text: aspect.text,
-            figure: None,
-        })
-        .collect();
+            figure: chart.map(|c| figure(c, &charts::source(doc), prefix, ids)),
+        });
+    }
     let json = serde_json::to_string(doc).map_err(|e| RenderError::Page(e.to_string()))?;
     let csv = table::csv(doc);
     let mut downloads = Vec::new();
@@ -684,7 +692,7 @@ fn ledger(cell: &Cell) -> String {
     );
     if let Some(s) = &ledger.switches {
         let source = clean(&s.source, 30);
-        out += &match s.expected {
+        let switches = match s.expected {
             Some(expected) => format!(
                 "; {} switches of {} expected, by {source}",
                 count(s.observed),
@@ -692,6 +700,7 @@ fn ledger(cell: &Cell) -> String {
             ),
             None => format!("; {} switches recorded, by {source}", count(s.observed)),
         };
+        out.push_str(&switches);
     }
     out
 }

@@ -7,6 +7,7 @@ use crate::view::{self, Advantage, Family, Group, Workload, cell_point};
 use crate::words::{
     clean, digits, factor_interval, level, percent, quantity, quantity_interval, range, unit_parts,
 };
+use std::fmt::Write as _;
 use switchmark_schema::{Better, Cell, FindingStatus, ResultDocument, Status};
 
 /// The first thing a reader sees: three to five sentences.
@@ -263,6 +264,8 @@ pub(crate) struct Aspect {
     pub(crate) text: String,
     /// Workload it is about: whose small chart stands beside it, and where the link goes.
     pub(crate) workload: String,
+    /// Whether it is about where a unit runs.
+    pub(crate) by_placement: bool,
 }
 
 /// Method, switch, policy, stack; those without any cell are left out.
@@ -310,6 +313,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                     apart.join(", ")
                 ),
                 workload: w.id.into(),
+ by_placement: true,
             });
         }
     }
@@ -324,6 +328,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 finding(w)
             ),
             workload: w.id.into(),
+ by_placement: false,
         });
     }
     if let Some(w) = families
@@ -339,6 +344,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 finding(w)
             ),
             workload: w.id.into(),
+            by_placement: false,
         });
     }
     if let Some(w) = workload("stack.idle") {
@@ -349,6 +355,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 finding(w)
             ),
             workload: w.id.into(),
+ by_placement: false,
         });
     }
     out
@@ -451,7 +458,7 @@ pub(crate) fn census(doc: &ResultDocument) -> String {
         (c.failed, "failed"),
     ] {
         if n > 0 {
-            out += &format!(", {n} {what}");
+            let _ = write!(out, ", {n} {what}");
         }
     }
     out

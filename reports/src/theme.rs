@@ -6,6 +6,11 @@
 //! A chart is drawn in the light colours. Each light value is unique, so the finished SVG can be told which
 //! variable a colour stands for, and a viewer without CSS variables still sees the light theme.
 
+#![allow(
+    clippy::unreadable_literal,
+    reason = "colours are read in three pairs, as CSS writes them"
+)]
+
 use std::fmt::Write as _;
 
 /// One colour of the page, in both themes.

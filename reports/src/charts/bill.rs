@@ -3,14 +3,14 @@
 //! A population's weight is a sum, so a log axis would lie about its parts. The interval of the whole stands
 //! as a whisker beneath the end of the bar, where it does not hide a component.
 
-use super::{Chart, Hold, WIDTH, draw};
+use super::{Canvas, Chart, Hold, WIDTH, draw};
 use crate::RenderError;
 use crate::prose;
 use crate::theme::{
     ABSENT, Colour, GRID, INK, KERNEL_STACK, MUTED, PAGE_TABLES, PAPER, SLAB, USER_OTHER, USER_STACK, look,
 };
 use crate::view::{self, Workload};
-use crate::words::{finite, fit, quantity, quantity_interval, scale, width_em};
+use crate::words::{Scale, finite, fit, quantity, quantity_interval, scale, width_em};
 use switchmark_schema::{Cell, PerUnitBytes, Status};
 
 /// The components in the order they are stacked.
@@ -42,7 +42,6 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
     const LANE: f64 = 36.0;
     const MOST_BARS: usize = 32;
     let cells = || workload.groups.iter().flat_map(|g| g.cells.iter().copied());
-    let unit = "bytes/unit";
     let highest = cells()
         .filter_map(|c| {
             let sum: f64 = parts(c)?.iter().map(|(_, v, _)| v).sum();
@@ -61,11 +60,7 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
             groups.push(group);
         }
     }
-    let plot = (142.0, 572.0);
-    let s = scale(highest, unit);
-    let step = step(highest / s.divisor) * s.divisor;
-    let end = (highest / step).ceil() * step;
-    let at = |v: f64| plot.0 + (plot.1 - plot.0) * (v / end).clamp(0.0, 1.0);
+    let axis = Axis::to(highest);
     let bottom = TOP
         + groups
             .iter()
@@ -76,7 +71,7 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
         "Stacked bars of bytes per parked unit, linear from zero. {}",
         cells()
             .filter_map(|c| {
-                let parts = parts(c)?.map(|(name, v, _)| format!("{name} {}", quantity(v, unit)));
+                let parts = parts(c)?.map(|(name, v, _)| format!("{name} {}", quantity(v, UNIT)));
                 Some(format!("{}: {}.", c.id, parts.join(", ")))
             })
             .collect::<Vec<_>>()
@@ -89,42 +84,17 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
         &description,
         bottom + 42.0,
         |canvas| {
-            let mut x = plot.0;
-            canvas.text(
-                (0.0, 12.0),
-                "Bytes for one parked unit, from zero",
-                12.0,
-                MUTED,
-                Hold::Left,
-                false,
-            );
+            canvas.note((0.0, 12.0), "Bytes for one parked unit, from zero");
+            let mut x = PLOT.0;
             for (label, _, colour) in components(&PerUnitBytes::default()) {
                 canvas.rect((x, 29.0), (x + 11.0, 40.0), colour);
                 canvas.text((x + 16.0, 34.5), label, 12.0, INK, Hold::Left, false);
                 x += 16.0 + width_em(label) * 12.0 + 18.0;
             }
-            let mut tick = 0.0;
-            while tick <= end * 1.0001 {
-                let mut y = TOP;
-                for group in &groups {
-                    let height = HEAD + LANE * group.cells.len() as f64;
-                    canvas.line((at(tick), y + HEAD - 3.0), (at(tick), y + height), GRID, 1);
-                    y += height;
-                }
-                canvas.line((at(tick), bottom), (at(tick), bottom + 4.0), GRID, 1);
-                let label = quantity_of_tick(tick / s.divisor, &s.symbol);
-                canvas.text(
-                    (at(tick), bottom + 14.0),
-                    &label,
-                    11.5,
-                    MUTED,
-                    Hold::Middle,
-                    false,
-                );
-                tick += step;
-            }
             let mut y = TOP;
-            for group in groups {
+            for group in &groups {
+                let height = HEAD + LANE * group.cells.len() as f64;
+                axis.grid(canvas, (y + HEAD - 3.0, y + height));
                 canvas.text(
                     (0.0, y + 12.0),
                     &fit(&group.label, 40.0),
@@ -133,86 +103,123 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
                     Hold::Left,
                     true,
                 );
-                y += HEAD;
-                for cell in &group.cells {
-                    let middle = y + LANE / 2.0 - 6.0;
-                    let known = parts(cell);
-                    let name_colour = if known.is_some() { INK } else { ABSENT };
-                    if known.is_some() {
-                        canvas.mark(8.0, middle, look(&cell.contender));
-                    }
-                    canvas.text(
-                        (20.0, middle),
-                        &fit(&cell.contender, 8.6),
-                        13.0,
-                        name_colour,
-                        Hold::Left,
-                        false,
-                    );
-                    let Some(parts) = known else {
-                        let why = match cell.status {
-                            Status::Measured => "measured, but not weighed by component".to_owned(),
-                            status => format!(
-                                "{}: {}",
-                                view::status_word(status),
-                                cell.reason.as_deref().unwrap_or("no reason given")
-                            ),
-                        };
-                        let why = fit(&why, (WIDTH - plot.0) / 12.0 - 0.5);
-                        canvas.text((plot.0 + 4.0, middle), &why, 12.0, ABSENT, Hold::Left, false);
-                        y += LANE;
-                        continue;
-                    };
-                    let mut from = 0.0;
-                    for (_, v, colour) in parts {
-                        let (a, b) = (at(from), at(from + v));
-                        if v > 0.0 {
-                            // Half a pixel at least: a component that is there is drawn.
-                            canvas.rect((a, middle - 10.0), (b.max(a + 0.5), middle + 10.0), colour);
-                            let label = quantity(v, unit);
-                            if width_em(&label) * 11.0 + 8.0 < b - a {
-                                canvas.text(
-                                    (f64::midpoint(a, b), middle),
-                                    &label,
-                                    11.0,
-                                    PAPER,
-                                    Hold::Middle,
-                                    false,
-                                );
-                            }
-                            if a > plot.0 {
-                                canvas.line((a, middle - 10.0), (a, middle + 10.0), PAPER, 1);
-                            }
-                        }
-                        from += v;
-                    }
-                    let mut text = quantity(from, unit);
-                    let mut right = at(from);
-                    if let Some((middle_value, interval)) = whole(cell) {
-                        text = quantity(middle_value, unit);
-                        if let Some((low, high)) = interval {
-                            canvas.whisker(at(low), at(high), middle + 15.0, look(&cell.contender));
-                            text = quantity_interval(middle_value, low, high, unit);
-                            right = right.max(at(high));
-                        }
-                    }
-                    canvas.text(
-                        (right + 9.0, middle),
-                        &fit(&text, 15.0),
-                        12.5,
-                        INK,
-                        Hold::Left,
-                        true,
-                    );
-                    y += LANE;
+                for (n, cell) in group.cells.iter().enumerate() {
+                    bar(canvas, &axis, cell, y + HEAD + LANE * (n as f64 + 0.5) - 6.0);
                 }
+                y += height;
             }
             canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
-            let note = "whisker beneath a bar: interval of the whole";
-            canvas.text((plot.0, bottom + 32.0), note, 11.0, MUTED, Hold::Left, false);
+            axis.grid(canvas, (bottom, bottom + 4.0));
+            axis.labels(canvas, bottom + 14.0);
+            canvas.note(
+                (PLOT.0, bottom + 32.0),
+                "whisker beneath a bar: interval of the whole",
+            );
         },
     )
     .map(Some)
+}
+
+/// Where bars may stand; names are left of it, sums right of the bars.
+const PLOT: (f64, f64) = (142.0, 572.0);
+const UNIT: &str = "bytes/unit";
+
+/// A linear axis from zero.
+struct Axis {
+    shown: Scale,
+    step: f64,
+    end: f64,
+}
+
+impl Axis {
+    fn to(highest: f64) -> Axis {
+        let shown = scale(highest, UNIT);
+        let step = step(highest / shown.divisor) * shown.divisor;
+        Axis {
+            shown,
+            step,
+            end: (highest / step).ceil() * step,
+        }
+    }
+
+    fn at(&self, v: f64) -> f64 {
+        PLOT.0 + (PLOT.1 - PLOT.0) * (v / self.end).clamp(0.0, 1.0)
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let (step, end) = (self.step, self.end * 1.0001);
+        (0..40)
+            .map(move |n| f64::from(n) * step)
+            .take_while(move |t| *t <= end)
+    }
+
+    fn grid(&self, canvas: &mut Canvas, (top, bottom): (f64, f64)) {
+        for tick in self.ticks() {
+            canvas.line((self.at(tick), top), (self.at(tick), bottom), GRID, 1);
+        }
+    }
+
+    fn labels(&self, canvas: &mut Canvas, y: f64) {
+        for tick in self.ticks() {
+            let label = quantity_of_tick(tick / self.shown.divisor, &self.shown.symbol);
+            canvas.text((self.at(tick), y), &label, 12.0, MUTED, Hold::Middle, false);
+        }
+    }
+}
+
+/// One cell: its bar with the parts, the whole with its interval; or why there is none.
+fn bar(canvas: &mut Canvas, axis: &Axis, cell: &Cell, y: f64) {
+    let name = fit(&cell.contender, 8.6);
+    let look = look(&cell.contender);
+    let Some(parts) = parts(cell) else {
+        canvas.text((20.0, y), &name, 13.0, ABSENT, Hold::Left, false);
+        let why = match cell.status {
+            Status::Measured => "measured, but not weighed by component".to_owned(),
+            status => format!(
+                "{}: {}",
+                view::status_word(status),
+                cell.reason.as_deref().unwrap_or("no reason given")
+            ),
+        };
+        canvas.rect((PLOT.0 - 2.0, y - 8.0), (WIDTH, y + 8.0), PAPER);
+        let why = fit(&why, (WIDTH - PLOT.0) / 12.0 - 0.5);
+        canvas.text((PLOT.0, y), &why, 12.0, ABSENT, Hold::Left, false);
+        return;
+    };
+    canvas.mark(8.0, y, look);
+    canvas.text((20.0, y), &name, 13.0, INK, Hold::Left, false);
+    let mut from = 0.0;
+    for (_, v, colour) in parts.into_iter().filter(|(_, v, _)| *v > 0.0) {
+        let (a, b) = (axis.at(from), axis.at(from + v));
+        // Half a pixel at least: a component that is there is drawn.
+        canvas.rect((a, y - 10.0), (b.max(a + 0.5), y + 10.0), colour);
+        let label = quantity(v, UNIT);
+        if width_em(&label) * 11.0 + 8.0 < b - a {
+            canvas.text((f64::midpoint(a, b), y), &label, 11.0, PAPER, Hold::Middle, false);
+        }
+        if a > PLOT.0 {
+            canvas.line((a, y - 10.0), (a, y + 10.0), PAPER, 1);
+        }
+        from += v;
+    }
+    let mut text = quantity(from, UNIT);
+    let mut right = axis.at(from);
+    if let Some((middle, interval)) = whole(cell) {
+        text = quantity(middle, UNIT);
+        if let Some((low, high)) = interval {
+            canvas.whisker(axis.at(low), axis.at(high), y + 15.0, look);
+            text = quantity_interval(middle, low, high, UNIT);
+            right = right.max(axis.at(high));
+        }
+    }
+    // A paper patch, so that no grid line runs through the figures.
+    let text = fit(&text, 11.0);
+    canvas.rect(
+        (right + 6.0, y - 8.0),
+        (right + 12.0 + width_em(&text) * 13.0, y + 8.0),
+        PAPER,
+    );
+    canvas.text((right + 9.0, y), &text, 12.5, INK, Hold::Left, true);
 }
 
 /// The primary metric as far as it is bytes: middle and ends.

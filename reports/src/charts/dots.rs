@@ -3,7 +3,7 @@
 //! A lane holds one contender: its mark at the median, its interval as a whisker, a faint dot for every process.
 //! A cell without a number keeps its lane and says why in grey.
 
-use super::{Canvas, Chart, Hold, LogAxis, WIDTH, draw};
+use super::{Canvas, Chart, Hold, LogAxis, WIDTH, draw, draw_sized};
 use crate::RenderError;
 use crate::prose;
 use crate::theme::{ABSENT, GRID, INK, MUTED, PAPER, look};
@@ -82,6 +82,15 @@ impl<'a> Lane<'a> {
     }
 }
 
+/// What the marks mean; where nothing has an interval that is said.
+fn key<'a>(mut lanes: impl Iterator<Item = &'a Lane<'a>>) -> &'static str {
+    if lanes.any(|l| l.point.as_ref().is_some_and(|p| p.interval.is_some())) {
+        "mark: median · whisker: its interval · faint dots: single processes"
+    } else {
+        "marks: middle of the processes · no intervals: fewer than six of them"
+    }
+}
+
 /// Vertical lines with their labels above and below the plot.
 fn grid(canvas: &mut Canvas, axis: &LogAxis, (top, bottom): (f64, f64), unit: &str) {
     let mut last = f64::NEG_INFINITY;
@@ -96,7 +105,7 @@ fn grid(canvas: &mut Canvas, axis: &LogAxis, (top, bottom): (f64, f64), unit: &s
                 }
                 _ => tick_digits(tick),
             };
-            canvas.text((x, bottom + 11.0), &label, 11.5, MUTED, Hold::Middle, false);
+            canvas.text((x, bottom + 11.0), &label, 12.0, MUTED, Hold::Middle, false);
             last = x;
         }
     }
@@ -105,9 +114,10 @@ fn grid(canvas: &mut Canvas, axis: &LogAxis, (top, bottom): (f64, f64), unit: &s
 /// A tick is 1, 2 or 5 times a power of ten: no digits behind it but what is needed.
 fn tick_digits(v: f64) -> String {
     let text = digits(v);
-    match text.contains(['.']) && !text.contains('e') {
-        true => text.trim_end_matches('0').trim_end_matches('.').into(),
-        false => text,
+    if text.contains('.') && !text.contains('e') {
+        text.trim_end_matches('0').trim_end_matches('.').into()
+    } else {
+        text
     }
 }
 
@@ -161,23 +171,9 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
             .join(" ")
     );
     draw("headline", title, &description, bottom + 42.0, |canvas| {
-        canvas.text((0.0, 12.0), "One operation", 12.0, MUTED, Hold::Left, false);
-        canvas.text(
-            (plot.0, 12.0),
-            "time for it, log scale: further left is cheaper",
-            12.0,
-            MUTED,
-            Hold::Left,
-            false,
-        );
-        canvas.text(
-            (plot.1 + 16.0, 12.0),
-            "coroutine’s advantage",
-            12.0,
-            MUTED,
-            Hold::Left,
-            false,
-        );
+        canvas.note((0.0, 12.0), "One operation");
+        canvas.note((plot.0, 12.0), "time for it, log scale: further left is cheaper");
+        canvas.note((plot.1 + 16.0, 12.0), "coroutine’s advantage");
         grid(canvas, &axis, (TOP - 18.0, bottom), "ns");
         let mut y = TOP;
         for (w, group, lanes) in &rows {
@@ -192,16 +188,12 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
                 Hold::Left,
                 true,
             );
-            canvas.text(
+            canvas.note(
                 (0.0, middle + 8.5),
                 &fit(
                     group.label.strip_suffix(" · same-core").unwrap_or(&group.label),
                     17.4,
                 ),
-                11.5,
-                MUTED,
-                Hold::Left,
-                false,
             );
             let mut lane_y = middle - (lanes.len() as f64 - 1.0) / 2.0 * LANE;
             for lane in lanes {
@@ -229,8 +221,8 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
             y += height;
         }
         canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
-        let note = "mark: median · whisker: its interval · faint dots: single processes";
-        canvas.text((plot.0, bottom + 31.0), note, 11.0, MUTED, Hold::Left, false);
+        let note = key(rows.iter().flat_map(|(_, _, lanes)| lanes));
+        canvas.note((plot.0, bottom + 31.0), note);
     })
     .map(Some)
 }
@@ -280,6 +272,74 @@ fn value(lane: &Lane) -> String {
     }
 }
 
+pub(super) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Chart>, RenderError> {
+    const WIDE: f64 = 320.0;
+    const LANE: f64 = 24.0;
+    const MOST: usize = 4;
+    let plot = (128.0, 308.0);
+    let mut lanes: Vec<(String, Lane)> = Vec::new();
+    if by_placement {
+        let mut seen = Vec::new();
+        for group in &workload.groups {
+            let Some(placement) = group.cells.first().map(|c| c.placement.as_str()) else {
+                continue;
+            };
+            if seen.contains(&placement) || seen.len() == 2 {
+                continue;
+            }
+            seen.push(placement);
+            for name in ["thread", "coroutine"] {
+                lanes.extend(
+                    group
+                        .of(name)
+                        .map(|c| (format!("{name}, {placement}"), Lane::of(c))),
+                );
+            }
+        }
+    } else if let Some(group) = workload.quoted() {
+        lanes.extend(
+            group
+                .cells
+                .iter()
+                .take(MOST)
+                .map(|c| (c.contender.clone(), Lane::of(c))),
+        );
+    }
+    let values = lanes.iter().flat_map(|(_, lane)| lane.values());
+    let Some(axis) = LogAxis::over(values, plot) else {
+        return Ok(None);
+    };
+    let bottom = 6.0 + LANE * lanes.len() as f64;
+    let unit = workload.unit();
+    let numbers: Vec<String> = lanes
+        .iter()
+        .map(|(name, lane)| format!("{name} {}", value(lane)))
+        .collect();
+    let title = format!("{}, in {unit}", workload.name);
+    let description = format!("Dot plot on a logarithmic axis. {}.", numbers.join(", "));
+    let name = format!("{}-small", workload.id);
+    draw_sized(&name, title, &description, (WIDE, bottom + 40.0), |canvas| {
+        for tick in axis.ticks() {
+            canvas.line((axis.at(tick), 0.0), (axis.at(tick), bottom), GRID, 1);
+        }
+        for (n, (name, lane)) in lanes.iter().enumerate() {
+            let y = 6.0 + LANE * (n as f64 + 0.5);
+            let colour = if lane.point.is_some() { INK } else { ABSENT };
+            canvas.text((0.0, y), &fit(name, 9.3), 13.0, colour, Hold::Left, false);
+            lane.draw(canvas, &axis, y);
+            if lane.point.is_none() {
+                canvas.rect((plot.0 - 2.0, y - 9.0), (WIDE, y + 9.0), PAPER);
+                let word = view::status_word(lane.cell.status);
+                canvas.text((plot.0, y), word, 13.0, ABSENT, Hold::Left, false);
+            }
+        }
+        grid(canvas, &axis, (bottom, bottom + 4.0), unit);
+        let note = format!("{}, log scale", fit(unit, 9.0));
+        canvas.note((plot.0, bottom + 30.0), &note);
+    })
+    .map(Some)
+}
+
 pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError> {
     const TOP: f64 = 30.0;
     const HEAD: f64 = 25.0;
@@ -294,8 +354,8 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
         lanes += group.cells.len();
         groups.push((group, group.cells.iter().map(|c| Lane::of(c)).collect()));
     }
-    let plot = (142.0, 436.0);
-    let (value_x, verdict_x) = (452.0, 604.0);
+    let plot = (142.0, 432.0);
+    let (value_x, verdict_x) = (448.0, 600.0);
     let values = groups
         .iter()
         .flat_map(|(_, lanes)| lanes.iter().flat_map(Lane::values));
@@ -326,24 +386,10 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
             _ => "further left is better",
         };
         let axis_words = format!("{}, log scale: {direction}", fit(unit, 11.0));
-        canvas.text((plot.0, 12.0), &axis_words, 12.0, MUTED, Hold::Left, false);
-        canvas.text(
-            (value_x, 12.0),
-            "median (interval)",
-            12.0,
-            MUTED,
-            Hold::Left,
-            false,
-        );
+        canvas.note((plot.0, 12.0), &axis_words);
+        canvas.note((value_x, 12.0), "median (interval)");
         if threaded {
-            canvas.text(
-                (verdict_x, 12.0),
-                "better than thread",
-                12.0,
-                MUTED,
-                Hold::Left,
-                false,
-            );
+            canvas.note((verdict_x, 12.0), "better than thread");
         }
         let mut y = TOP;
         // The grid lies beneath everything, so the bands are walked twice.
@@ -373,11 +419,11 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
             y += 5.0;
         }
         grid(canvas, &axis, (bottom, bottom + 4.0), unit);
-        let mut note = String::from("mark: median · whisker: its interval · faint dots: single processes");
+        let mut note = key(groups.iter().flat_map(|(_, lanes)| lanes)).to_owned();
         if left_out > 0 {
             note = format!("{left_out} more cells are in the table");
         }
-        canvas.text((plot.0, bottom + 31.0), &note, 11.0, MUTED, Hold::Left, false);
+        canvas.note((plot.0, bottom + 31.0), &note);
     })
     .map(Some)
 }
@@ -405,9 +451,9 @@ fn lane_of_figure(
         Some(i) => quantity_interval(point.middle, i.low, i.high, lane.unit()),
         None => quantity(point.middle, lane.unit()) + ", no interval",
     };
-    canvas.text((value_x, y), &fit(&text, 12.0), 12.5, INK, Hold::Left, false);
+    canvas.text((value_x, y), &fit(&text, 11.6), 13.0, INK, Hold::Left, false);
     if let Some(a) = view::advantage(lane.cell, "thread") {
         let text = factor_interval(a.median, a.low, a.high);
-        canvas.text((verdict_x, y), &fit(&text, 9.4), 12.5, INK, Hold::Left, false);
+        canvas.text((verdict_x, y), &fit(&text, 9.2), 13.0, INK, Hold::Left, false);
     }
 }

@@ -150,6 +150,11 @@ pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError
     Ok(out)
 }
 
+/// A small chart for an aspect: the quoted group, or one group of each placement where that is the question.
+pub(crate) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Chart>, RenderError> {
+    dots::small(workload, by_placement)
+}
+
 /// Drops what only a browser understands.
 pub(crate) fn without_style(svg: &str) -> String {
     match (svg.find("<style>"), svg.find("</style>")) {
@@ -226,6 +231,11 @@ impl Canvas<'_> {
             .area
             .draw(&Text::new(clean(text, 300), (px(x), px(y)), style));
         self.keep(done);
+    }
+
+    /// A quiet word: column heads, notes.
+    pub(crate) fn note(&mut self, at: (f64, f64), text: &str) {
+        self.text(at, text, 12.0, theme::MUTED, Hold::Left, false);
     }
 
     /// `thick` is in enlarged pixels, as are [`CAP`] and its like.
@@ -330,19 +340,30 @@ pub(crate) fn draw(
     title: String,
     description: &str,
     height: f64,
-    with: impl FnOnce(&mut Canvas<'_>),
+    paint: impl FnOnce(&mut Canvas<'_>),
+) -> Result<Chart, RenderError> {
+    draw_sized(name, title, description, (WIDTH, height), paint)
+}
+
+/// The same on a sheet of any size.
+pub(crate) fn draw_sized(
+    name: &str,
+    title: String,
+    description: &str,
+    (width, height): (f64, f64),
+    paint: impl FnOnce(&mut Canvas<'_>),
 ) -> Result<Chart, RenderError> {
     let fault = |cause: String| RenderError::Chart {
         name: name.into(),
         cause,
     };
     let mut raw = String::new();
-    let size = (px(WIDTH).unsigned_abs(), px(height).unsigned_abs());
+    let size = (px(width).unsigned_abs(), px(height).unsigned_abs());
     {
         let area = SVGBackend::with_string(&mut raw, size).into_drawing_area();
         let mut canvas = Canvas { area, fault: None };
-        canvas.rect((0.0, 0.0), (WIDTH, height), theme::PAPER);
-        with(&mut canvas);
+        canvas.rect((0.0, 0.0), (width, height), theme::PAPER);
+        paint(&mut canvas);
         if let Some(cause) = canvas.fault {
             return Err(fault(cause));
         }
