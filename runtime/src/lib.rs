@@ -36,7 +36,9 @@
 //! - an overflow meets a guard, is reported with the coroutine's id, name and stack size, and aborts. C code with frames above 64 KiB
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
-//! Not here: preemption of code that never suspends. A coroutine that computes keeps its worker.
+//! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
+//! deadlock waiting for its second coroutine. `thread::panicking()` speaks of the thread: while one coroutine is parked in the middle of
+//! its unwinding, it is true for the others. A result whose drop panics, after its handle was dropped, aborts the process.
 
 #![deny(unsafe_code)]
 #![allow(

@@ -356,6 +356,7 @@ where
     unsafe { arch::finish(encode(&result), link) }
 }
 
+#[inline(always)]
 fn run<In, Out, Ret, F>(word: Word, link: *mut *mut u8) -> Result<Ret, Payload>
 where
     F: FnOnce(&Yielder<In, Out>, In) -> Ret,

@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "system calls")]
 //! Every system call of the runtime, thin: one function a call, `io::Error` out, errno taken before anything else runs.
 //!
-//! No policy lives here. In unit tests a call can be told to fail ([`inject`]), so that each fallback is walked on a kernel that
+//! No policy lives here. In unit tests a call can be told to fail (`inject`), so that each fallback is walked on a kernel that
 //! would never need it.
 
 use std::io;

@@ -349,3 +349,51 @@ fn without_a_stack_to_be_had_the_oldest_ends_and_says_why() {
     }
     .unwrap();
 }
+
+/// The standard library counts panics per thread, and two coroutines of one thread may unwind at the same time.
+#[test]
+fn a_panic_beside_a_coroutine_parked_in_its_own_unwinding_is_caught_as_well() {
+    struct YieldOnDrop;
+    impl Drop for YieldOnDrop {
+        fn drop(&mut self) {
+            (0..3).for_each(|_| yield_now());
+        }
+    }
+    run(|| {
+        let handles: Vec<_> = (0..3_usize)
+            .map(|n| {
+                spawn(move || -> () {
+                    let _guard = YieldOnDrop;
+                    std::panic::panic_any(n);
+                })
+            })
+            .collect();
+        for (n, handle) in handles.into_iter().enumerate() {
+            let payload = handle.join().unwrap_err().into_panic().unwrap();
+            assert_eq!(payload.downcast_ref::<usize>(), Some(&n));
+        }
+        assert!(!std::thread::panicking());
+    });
+}
+
+/// Borrows of cells may stay open over a yield: nobody else gets in, and it is an error they can see, not a race.
+#[test]
+fn a_refcell_borrowed_over_a_yield_is_seen_as_borrowed() {
+    thread_local! {
+        static SHARED: std::cell::RefCell<u32> = const { std::cell::RefCell::new(0) };
+    }
+    run(|| {
+        // A plain access, no scope: `with` only hands out the address, which stays valid on this thread.
+        let holder = spawn(|| {
+            SHARED.with(|shared| {
+                let mut open = shared.borrow_mut();
+                yield_now();
+                *open += 1;
+            });
+        });
+        let other = spawn(|| SHARED.with(|shared| shared.try_borrow().is_err()));
+        assert!(other.join().unwrap());
+        holder.join().unwrap();
+        assert_eq!(SHARED.take(), 1);
+    });
+}

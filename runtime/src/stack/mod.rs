@@ -1,15 +1,15 @@
 //! Stacks: their sizes, where they come from, what a guard promises.
 //!
-//! A stack is a *slot* of one process-wide reservation ([`arena`]). Its usable part ends at the slot's top; right below it lie
-//! 64 KiB of guard ([`guard`]) that fault on every access. Rust code touches each page of a large frame in order, so it cannot
+//! A stack is a *slot* of one process-wide reservation (`arena`). Its usable part ends at the slot's top; right below it lie
+//! 64 KiB of guard (`guard`) that fault on every access. Rust code touches each page of a large frame in order, so it cannot
 //! step over a guard; C code can, with a frame above 64 KiB compiled without stack probes, and nothing here stops that.
 //!
 //! ```text
 //!   slot: | unused (none in the smallest class) | guard 64 KiB | usable, grows down  <- top |
 //! ```
 //!
-//! Slots are used and used again ([`pool`]), never unmapped: an address that was a stack once is a stack for ever, so the fault
-//! handler ([`overflow`]) and the look-up of the current coroutine need no lock.
+//! Slots are used and used again (`pool`), never unmapped: an address that was a stack once is a stack for ever, so the fault
+//! handler (`overflow`) and the look-up of the current coroutine need no lock.
 
 pub(crate) mod arena;
 pub(crate) mod guard;
