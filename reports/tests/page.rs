@@ -301,6 +301,23 @@ fn visit(group: &resvg::usvg::Group, each: &mut impl FnMut((f32, f32, f32, f32))
 }
 
 #[test]
+fn no_number_of_a_chart_is_cut_short() {
+    for chart in charts(&quick()).expect("charts") {
+        let doc = roxmltree::Document::parse(&chart.svg).expect("well-formed");
+        let texts = doc.descendants().filter(|n| n.tag_name().name() == "text");
+        let texts: Vec<&str> = texts.filter_map(|n| n.text()).map(str::trim).collect();
+        let numbers: Vec<&&str> = texts
+            .iter()
+            .filter(|t| t.starts_with(|c: char| c.is_ascii_digit()))
+            .collect();
+        assert!(numbers.len() > 3, "{}", chart.name);
+        for text in numbers {
+            assert!(!text.ends_with('…'), "{}: {text}", chart.name);
+        }
+    }
+}
+
+#[test]
 fn a_picture_shows_both_contenders_and_its_words() {
     let charts = charts(&quick()).expect("charts");
     let chart = charts

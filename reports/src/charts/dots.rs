@@ -94,19 +94,21 @@ fn key<'a>(mut lanes: impl Iterator<Item = &'a Lane<'a>>) -> &'static str {
 /// Vertical lines with their labels above and below the plot.
 fn grid(canvas: &mut Canvas, axis: &LogAxis, (top, bottom): (f64, f64), unit: &str) {
     let mut last = f64::NEG_INFINITY;
-    for tick in axis.ticks() {
+    for tick in axis.ticks(unit) {
         let x = axis.at(tick);
         canvas.line((x, top), (x, bottom), GRID, 1);
-        if x - last > 40.0 {
-            let s = scale(tick, unit);
-            let label = match unit_parts(unit).0 {
-                "ns" | "us" | "µs" | "ms" | "s" | "bytes" => {
-                    format!("{}\u{a0}{}", tick_digits(tick / s.divisor), s.symbol)
-                }
-                _ => tick_digits(tick),
-            };
+        let s = scale(tick, unit);
+        let label = match unit_parts(unit).0 {
+            "ns" | "us" | "µs" | "ms" | "s" | "bytes" => {
+                format!("{}\u{a0}{}", tick_digits(tick / s.divisor), s.symbol)
+            }
+            _ => tick_digits(tick),
+        };
+        // A tick without room for its label keeps its line.
+        let half = crate::words::width_em(&label) * 6.0;
+        if x - half > last {
             canvas.text((x, bottom + 11.0), &label, 12.0, MUTED, Hold::Middle, false);
-            last = x;
+            last = x + half + 6.0;
         }
     }
 }
@@ -273,10 +275,10 @@ fn value(lane: &Lane) -> String {
 }
 
 pub(super) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Chart>, RenderError> {
-    const WIDE: f64 = 320.0;
+    const WIDE: f64 = 274.0;
     const LANE: f64 = 24.0;
     const MOST: usize = 4;
-    let plot = (128.0, 308.0);
+    let plot = (132.0, 250.0);
     let mut lanes: Vec<(String, Lane)> = Vec::new();
     if by_placement {
         let mut seen = Vec::new();
@@ -288,12 +290,13 @@ pub(super) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Ch
                 continue;
             }
             seen.push(placement);
+            let place = match placement {
+                "same-core" => "one core",
+                "cross-core" => "across",
+                other => other,
+            };
             for name in ["thread", "coroutine"] {
-                lanes.extend(
-                    group
-                        .of(name)
-                        .map(|c| (format!("{name}, {placement}"), Lane::of(c))),
-                );
+                lanes.extend(group.of(name).map(|c| (format!("{name}, {place}"), Lane::of(c))));
             }
         }
     } else if let Some(group) = workload.quoted() {
@@ -319,13 +322,13 @@ pub(super) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Ch
     let description = format!("Dot plot on a logarithmic axis. {}.", numbers.join(", "));
     let name = format!("{}-small", workload.id);
     draw_sized(&name, title, &description, (WIDE, bottom + 40.0), |canvas| {
-        for tick in axis.ticks() {
+        for tick in axis.ticks(unit) {
             canvas.line((axis.at(tick), 0.0), (axis.at(tick), bottom), GRID, 1);
         }
         for (n, (name, lane)) in lanes.iter().enumerate() {
             let y = 6.0 + LANE * (n as f64 + 0.5);
             let colour = if lane.point.is_some() { INK } else { ABSENT };
-            canvas.text((0.0, y), &fit(name, 9.3), 13.0, colour, Hold::Left, false);
+            canvas.text((0.0, y), &fit(name, 10.0), 12.0, colour, Hold::Left, false);
             lane.draw(canvas, &axis, y);
             if lane.point.is_none() {
                 canvas.rect((plot.0 - 2.0, y - 9.0), (WIDE, y + 9.0), PAPER);
@@ -354,8 +357,8 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
         lanes += group.cells.len();
         groups.push((group, group.cells.iter().map(|c| Lane::of(c)).collect()));
     }
-    let plot = (142.0, 432.0);
-    let (value_x, verdict_x) = (448.0, 600.0);
+    let plot = (142.0, 414.0);
+    let (value_x, verdict_x) = (430.0, 582.0);
     let values = groups
         .iter()
         .flat_map(|(_, lanes)| lanes.iter().flat_map(Lane::values));
@@ -404,7 +407,7 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
             );
             let from = y + HEAD - 3.0;
             y += HEAD + LANE * lanes.len() as f64 + 5.0;
-            for tick in axis.ticks() {
+            for tick in axis.ticks(unit) {
                 canvas.line((axis.at(tick), from), (axis.at(tick), y - 3.0), GRID, 1);
             }
             canvas.line((0.0, y), (WIDTH, y), GRID, 1);
@@ -454,6 +457,6 @@ fn lane_of_figure(
     canvas.text((value_x, y), &fit(&text, 11.6), 13.0, INK, Hold::Left, false);
     if let Some(a) = view::advantage(lane.cell, "thread") {
         let text = factor_interval(a.median, a.low, a.high);
-        canvas.text((verdict_x, y), &fit(&text, 9.2), 13.0, INK, Hold::Left, false);
+        canvas.text((verdict_x, y), &fit(&text, 10.6), 13.0, INK, Hold::Left, false);
     }
 }

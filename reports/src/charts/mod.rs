@@ -489,8 +489,11 @@ impl LogAxis {
     }
 
     /// Labelled ticks: decades, thinned where there are many, with 2 and 5 where there are few.
-    pub(crate) fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self, unit: &str) -> Vec<f64> {
         let (low, high) = self.range;
+        if crate::words::unit_parts(unit).0 == "bytes" {
+            return self.powers_of_two();
+        }
         let decades = (high / low).log10();
         let multiples: &[f64] = match decades {
             d if d < 0.7 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
@@ -511,6 +514,23 @@ impl LogAxis {
     }
 }
 
+impl LogAxis {
+    /// Bytes are counted in powers of two; a decimal tick would be a crooked number of KiB.
+    fn powers_of_two(&self) -> Vec<f64> {
+        let (low, high) = self.range;
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "between -30 and 60, by `drawable`"
+        )]
+        let (from, to) = (low.log2().ceil() as i32, high.log2().floor() as i32);
+        let step = ((to - from) / 6).max(0) + 1;
+        (from..=to)
+            .filter(|e| (e - from) % step == 0)
+            .map(|e| 2_f64.powi(e))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -525,7 +545,7 @@ mod tests {
             (998.0, 1002.0),
         ] {
             let axis = LogAxis::over([low, high].into_iter(), (150.0, 450.0)).expect("both can be drawn");
-            let ticks = axis.ticks();
+            let ticks = axis.ticks("ns");
             assert!((2..=11).contains(&ticks.len()), "{low}..{high}: {ticks:?}");
             assert!(axis.at(low) > 150.0 && axis.at(high) < 450.0);
         }
