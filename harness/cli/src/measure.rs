@@ -72,6 +72,18 @@ impl Default for Arguments {
     }
 }
 
+impl Arguments {
+    /// Blocks a cell that the profile can take.
+    pub(crate) fn blocks_at_most(&self) -> Result<usize> {
+        Ok(Profile::named(&self.profile)?.cap() as usize)
+    }
+
+    /// Key of this machine.
+    pub(crate) fn machine_key(&self) -> Result<String> {
+        Ok(environment::machine(&Cpus::allowed(self.cpus.as_deref())?, false).key)
+    }
+}
+
 /// A run on disk.
 #[derive(Debug)]
 pub(crate) struct Measured {
@@ -193,7 +205,12 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
 
 /// Draws the page of some results.
 pub(crate) fn write_page(documents: &[ResultDocument], path: &Path) -> Result<()> {
-    let page = render_page(documents, &PageOptions { command: command_line() });
+    let page = render_page(
+        documents,
+        &PageOptions {
+            command: command_line(),
+        },
+    );
     let page = page.map_err(|e| Error::document(e.to_string()))?;
     write_whole(path, page.as_bytes())
 }
@@ -202,10 +219,17 @@ pub(crate) fn write_page(documents: &[ResultDocument], path: &Path) -> Result<()
 fn command_line() -> String {
     let quoted = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:".contains(c);
-        if word.chars().all(plain) && !word.is_empty() { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        if word.chars().all(plain) && !word.is_empty() {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
     };
     let words = std::env::args().skip(1).map(quoted);
-    std::iter::once("switchmark".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+    std::iter::once("switchmark".to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Draws the charts of some results beside each other, as SVG and if asked as PNG.

@@ -233,4 +233,70 @@ mod tests {
             0
         );
     }
+
+    /// The sample document, less the cells whose worker failed.
+    fn stored() -> ResultDocument {
+        let sample = include_str!("../../schema/samples/result-quick.json");
+        let mut document: ResultDocument = switchmark_schema::read(sample).unwrap();
+        document.cells.retain(|cell| cell.status != Status::Failed);
+        document
+    }
+
+    fn sides() -> [GateSide; 2] {
+        [GateSide::default(), GateSide::default()]
+    }
+
+    const CELL: &str = "switch.yield/tasks=2/same-core/coroutine";
+
+    /// The stored result as it would be if one coroutine cell had been faster by this factor, in every block.
+    fn with_samples_times(factor: f64) -> ResultDocument {
+        let mut document = stored();
+        let cell = document.cells.iter_mut().find(|c| c.id == CELL).unwrap();
+        let metric = cell.metrics.get_mut(&cell.primary).unwrap();
+        metric.samples.iter_mut().for_each(|s| s.value *= factor);
+        document
+    }
+
+    #[test]
+    fn a_result_against_itself_regresses_nowhere() {
+        let gate = judge(&stored(), &stored(), sides()).unwrap();
+        assert_eq!(
+            (gate.exit, gate.census.regressed, gate.census.improved),
+            (0, 0, 0)
+        );
+        assert!(gate.census.judged > 0, "{:?}", gate.census);
+    }
+
+    #[test]
+    fn a_baseline_that_was_30_percent_faster_names_the_cell_and_no_other() {
+        let gate = judge(&with_samples_times(0.7), &stored(), sides()).unwrap();
+        let regressed: Vec<&str> = gate
+            .cells
+            .iter()
+            .filter(|c| c.verdict == Verdict::Regressed)
+            .map(|c| c.id.as_str())
+            .collect();
+        assert_eq!((gate.exit, regressed), (1, vec![CELL]));
+    }
+
+    #[test]
+    fn what_a_document_says_of_its_own_ratios_is_not_evidence() {
+        let mut base = stored();
+        for metric in base.cells.iter_mut().flat_map(|c| c.metrics.values_mut()) {
+            metric
+                .ratios
+                .iter_mut()
+                .for_each(|r| (r.median, r.low, r.high) = (1e-9, 1e-9, 1e-9));
+            metric.estimate = None;
+        }
+        assert_eq!(judge(&base, &stored(), sides()).unwrap().exit, 0);
+    }
+
+    #[test]
+    fn documents_without_a_common_cell_are_a_usage_error() {
+        let mut other = stored();
+        other.cells.retain(|cell| cell.contender == BASELINE);
+        let error = judge(&other, &stored(), sides()).unwrap_err();
+        assert_eq!(error.kind.exit_code(), 2);
+    }
 }

@@ -18,9 +18,6 @@ pub(crate) struct Arguments {
     /// Stored result whose thread-relative ratios this run is held against.
     #[arg(long, value_name = "FILE")]
     baseline: PathBuf,
-    /// Judge this stored result instead of measuring a new one.
-    #[arg(long, value_name = "FILE")]
-    head: Option<PathBuf>,
     #[command(flatten)]
     measure: measure::Arguments,
     /// Allow a baseline of another machine.
@@ -53,31 +50,15 @@ enum Format {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let base: ResultDocument = read(&arguments.baseline)?;
     let base_side = side(&arguments.baseline, &base)?;
-    refuse_too_few_blocks(&base)?;
-    let (head, folder, exit) = match &arguments.head {
-        Some(path) => (read(path)?, None, 0),
-        None => {
-            let measured = measure(&arguments.measure)?;
-            let exit = measured.exit_code(arguments.strict);
-            (measured.document, Some(measured.folder), exit)
-        }
-    };
-    if base.machine.key != head.machine.key && !arguments.across_machines {
-        return Err(Error::usage(format!(
-            "the baseline is of machine {}, this is {}; ratios travel badly, --across-machines compares them anyway",
-            base.machine.key, head.machine.key
-        )));
-    }
-    let head_side = match (&arguments.head, &folder) {
-        (Some(path), _) => side(path, &head)?,
-        (None, Some(folder)) => side(&folder.join("result.json"), &head)?,
-        (None, None) => GateSide::default(),
-    };
+    refuse_a_gate_that_cannot_fire(&base, &arguments.measure)?;
+    refuse_another_machine(&base, arguments)?;
+    let measured = measure(&arguments.measure)?;
+    let exit = measured.exit_code(arguments.strict);
+    let (head, folder) = (measured.document, measured.folder);
+    let head_side = side(&folder.join("result.json"), &head)?;
     let mut document = ratio::judge(&base, &head, [base_side, head_side])?;
     document.exit = exit_code(&document, exit, arguments);
-    if let Some(folder) = folder {
-        write_whole(&folder.join("gate.json"), to_json(&document).as_bytes())?;
-    }
+    write_whole(&folder.join("gate.json"), to_json(&document).as_bytes())?;
     print(&match arguments.format {
         Format::Text => gate_text(&document, width(), color()),
         Format::Markdown => gate_markdown(&document),
@@ -98,16 +79,31 @@ fn exit_code(document: &GateDocument, of_run: u8, arguments: &Arguments) -> u8 {
 }
 
 /// A gate that could never fire is refused before it measures.
-fn refuse_too_few_blocks(base: &ResultDocument) -> Result<()> {
+fn refuse_a_gate_that_cannot_fire(base: &ResultDocument, measure: &measure::Arguments) -> Result<()> {
     let metrics = base.cells.iter().flat_map(|cell| cell.metrics.values());
-    let most = metrics.map(|metric| metric.samples.len()).max().unwrap_or(0);
-    if most < 6 {
-        return Err(Error::usage(format!(
-            "the baseline has {most} blocks a cell, and an interval needs 6 (1 - 2 x 0.5^6 = 96.9 %): this gate \
-             could never fire; store a result of profile quick or more"
-        )));
+    let stored = metrics.map(|metric| metric.samples.len()).max().unwrap_or(0);
+    let sides = [
+        ("the baseline has", stored),
+        ("this run takes", measure.blocks_at_most()?),
+    ];
+    match sides.into_iter().find(|(_, blocks)| *blocks < 6) {
+        None => Ok(()),
+        Some((side, blocks)) => Err(Error::usage(format!(
+            "{side} {blocks} blocks a cell, and an interval needs 6 (1 - 2 x 0.5^6 = 96.9 %): this gate could \
+             never fire; use profile quick or more on both sides"
+        ))),
     }
-    Ok(())
+}
+
+fn refuse_another_machine(base: &ResultDocument, arguments: &Arguments) -> Result<()> {
+    let here = arguments.measure.machine_key()?;
+    if base.machine.key == here || arguments.across_machines {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the baseline is of machine {}, this is {here}; ratios travel badly, --across-machines compares them anyway",
+        base.machine.key
+    )))
 }
 
 fn side(path: &std::path::Path, document: &ResultDocument) -> Result<GateSide> {
