@@ -260,7 +260,7 @@ pub(crate) fn interval_words(cells: &[&Cell]) -> String {
         .filter_map(|m| m.estimate.as_ref().map(|e| (m.samples.len(), e)))
         .collect();
     if estimates.is_empty() {
-        return "no interval: fewer than six processes a cell, so only the processes themselves are drawn"
+        return "No interval: fewer than six processes a cell, so only the processes themselves are drawn"
             .into();
     }
     let span = |mut v: Vec<f64>, show: &dyn Fn(f64) -> String| {
