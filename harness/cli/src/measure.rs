@@ -19,6 +19,8 @@ use switchmark_schema::{BlocksHead, Cell, ResultDocument, Run, Status, Tool};
 
 /// What to measure and how.
 #[derive(Debug, clap::Args)]
+// clap calls a group by its type, and `run` has `Arguments` of its own around these.
+#[group(id = "measure")]
 pub(crate) struct Arguments {
     /// Regular expression searched in the cell id; without one, quick's default set.
     filter: Option<String>,

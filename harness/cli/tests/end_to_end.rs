@@ -1,0 +1,618 @@
+//! The binary as its users meet it: what it prints, where it writes, how it ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use switchmark_schema::{CounterState, GateDocument, ResultDocument, Status, Verdict};
+use tempfile::TempDir;
+
+/// A folder of its own for each test, so that nothing of one is seen by another.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_switchmark"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary starts")
+    }
+
+    /// Runs, expects the exit code, and returns what was said on standard error.
+    fn expect(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        said
+    }
+
+    fn result(&self, folder: &str) -> ResultDocument {
+        let text = fs::read_to_string(self.path(folder).join("result.json")).expect("a result");
+        switchmark_schema::read(&text).expect("a valid result")
+    }
+}
+
+fn document(output: &Output) -> ResultDocument {
+    let text = std::str::from_utf8(&output.stdout).expect("UTF-8");
+    switchmark_schema::read(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// Waits until something is so; a minute is a hang.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what} did not happen within a minute");
+}
+
+/// Lines of `blocks.jsonl` after the head.
+fn blocks_done(folder: &Path) -> usize {
+    let text = fs::read_to_string(folder.join("blocks.jsonl")).unwrap_or_default();
+    text.lines().count().saturating_sub(1)
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let listed = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    listed
+        .flat_map(|list| {
+            list.split(' ')
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status()
+        .expect("sh");
+    assert!(sent.success());
+}
+
+fn ended(mut child: Child) -> i32 {
+    wait_for("its end", || child.try_wait().expect("waitable"))
+        .code()
+        .expect("an exit code")
+}
+
+#[test]
+fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
+    let bench = Bench::new();
+    let output = bench.run(&["run", ".", "--profile", "smoke", "--json", "--out", "out"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let result = document(&output);
+
+    let schema = bench.run(&["schema", "result"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("a JSON Schema");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a usable schema");
+    let faults: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+
+    assert_eq!(result, bench.result("out"), "what is printed is what is stored");
+    assert!(
+        result.census.measured > 0 && result.census.failed == 0,
+        "{:?}",
+        result.census
+    );
+    for cell in &result.cells {
+        assert!(
+            cell.status == Status::Measured || cell.reason.is_some(),
+            "{}",
+            cell.id
+        );
+        for metric in cell.metrics.values() {
+            assert!(
+                metric.estimate.is_none() && metric.ratios.is_empty(),
+                "{}: one block is no estimate",
+                cell.id
+            );
+        }
+        let Some(switches) = cell.ledger.as_ref().and_then(|l| l.switches.as_ref()) else {
+            continue;
+        };
+        if let (Status::Measured, Some(expected)) = (cell.status, switches.expected) {
+            let off = switches.observed.abs_diff(expected) as f64;
+            assert!(off <= 0.01 * expected as f64, "{}: {switches:?}", cell.id);
+        }
+    }
+    for file in [
+        "blocks.jsonl",
+        "report.html",
+        "charts/headline.svg",
+        "charts/headline.png",
+    ] {
+        assert!(
+            fs::metadata(bench.path("out").join(file)).is_ok_and(|m| m.len() > 0),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn every_counter_has_a_value_or_a_reason() {
+    let bench = Bench::new();
+    let arguments = [
+        "run",
+        r"^switch\.yield/tasks=2/",
+        "--profile",
+        "smoke",
+        "--json",
+        "--out",
+        "out",
+    ];
+    let result = document(&bench.run(&arguments));
+    let counters: Vec<_> = result.cells.iter().flat_map(|c| &c.counters).collect();
+    assert!(
+        counters.iter().any(|(name, _)| *name == "cycles"),
+        "a counter that cannot be read is still listed"
+    );
+    for (name, counter) in counters {
+        let counts = matches!(counter.state, CounterState::Counted | CounterState::Scaled);
+        assert_eq!(counts, counter.value.is_some(), "{name}: {counter:?}");
+        assert_eq!(counts, counter.reason.is_none(), "{name}: {counter:?}");
+    }
+    let none = [
+        "run",
+        r"^switch\.yield/tasks=2/",
+        "--profile",
+        "smoke",
+        "--json",
+        "--counters",
+        "none",
+        "--out",
+        "2",
+    ];
+    assert!(
+        document(&bench.run(&none))
+            .cells
+            .iter()
+            .all(|c| c.counters.is_empty())
+    );
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_named_with_exit_2() {
+    let bench = Bench::new();
+    let mistakes: [(&[&str], &str); 9] = [
+        (&["run", "--cpus", "4095"], "cannot pin to cpu 4095"),
+        (&["run", "--cpus", "all"], "--cpus `all`"),
+        (&["run", "no such cell"], "matches no cell"),
+        (&["run", "("], "FILTER `(`"),
+        (
+            &["run", "--contenders", "thread,gosched"],
+            "unknown contender `gosched`",
+        ),
+        (&["run", "--profile", "leisurely"], "unknown profile `leisurely`"),
+        (&["run", "--counters", "luck"], "unknown counter `luck`"),
+        (
+            &["run", "--contender", "nowhere/contender.toml"],
+            "nowhere/contender.toml",
+        ),
+        (&["frobnicate"], "frobnicate"),
+    ];
+    for (arguments, named) in mistakes {
+        let said = bench.expect(2, arguments);
+        assert!(said.contains(named), "{arguments:?} said: {said}");
+    }
+    assert!(
+        !bench.path("target").exists(),
+        "a refused run leaves nothing behind"
+    );
+}
+
+#[test]
+fn an_unwritable_folder_is_named_with_exit_5_before_anything_is_measured() {
+    let bench = Bench::new();
+    fs::write(bench.path("file"), "in the way").unwrap();
+    let said = bench.expect(5, &["run", "--profile", "smoke", "--out", "file/out"]);
+    assert!(said.contains("file/out") && said.contains("--out"), "{said}");
+}
+
+#[test]
+fn a_folder_that_holds_a_run_is_not_overwritten() {
+    let bench = Bench::new();
+    let arguments = [
+        "run",
+        r"^switch\.yield/.*/coroutine$",
+        "--profile",
+        "smoke",
+        "--out",
+        "out",
+    ];
+    bench.expect(0, &arguments);
+    let before = bench.result("out");
+    assert!(bench.expect(2, &arguments).contains("holds a run already"));
+    assert_eq!(bench.result("out"), before);
+}
+
+#[test]
+fn a_document_that_is_not_one_is_refused_with_the_place_of_the_fault_and_exit_5() {
+    let bench = Bench::new();
+    let sample = include_str!("../../schema/samples/result-smoke.json");
+    let documents = [
+        ("truncated.json", sample[..sample.len() / 2].to_owned(), "line"),
+        (
+            "foreign.json",
+            r#"{"schema": "criterion/1"}"#.to_owned(),
+            "criterion/1",
+        ),
+        ("unnamed.json", "{}".to_owned(), "no schema name"),
+        (
+            "newer.json",
+            sample.replacen("switchmark.result/1", "switchmark.result/2", 1),
+            "switchmark.result/2",
+        ),
+        (
+            "wrong.json",
+            sample.replacen("\"cells\": [", "\"cells\": [7, ", 1),
+            "cells[0]",
+        ),
+        ("empty.json", String::new(), "line 1"),
+    ];
+    for (name, text, place) in documents {
+        fs::write(bench.path(name), text).unwrap();
+        let said = bench.expect(5, &["report", name]);
+        assert!(said.contains(name) && said.contains(place), "{name}: {said}");
+    }
+    assert!(
+        bench
+            .expect(5, &["report", "absent.json"])
+            .contains("absent.json")
+    );
+    assert!(!bench.path("report.html").exists());
+}
+
+#[test]
+fn a_stored_result_is_rendered_again() {
+    let bench = Bench::new();
+    for name in ["smoke", "quick"] {
+        let sample =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../schema/samples/result-{name}.json"));
+        fs::copy(sample, bench.path(&format!("{name}.json"))).unwrap();
+    }
+    bench.expect(
+        0,
+        &[
+            "report",
+            "quick.json",
+            "smoke.json",
+            "-o",
+            "both.html",
+            "--charts",
+            "charts",
+            "--png",
+        ],
+    );
+    // The template engine escapes the slashes of an id too.
+    let page = fs::read_to_string(bench.path("both.html"))
+        .unwrap()
+        .replace("&#x2f;", "/");
+    let result: ResultDocument =
+        switchmark_schema::read(&fs::read_to_string(bench.path("quick.json")).unwrap()).unwrap();
+    for cell in &result.cells {
+        assert!(page.contains(&cell.id), "{} is absent from the page", cell.id);
+    }
+    assert!(fs::read_dir(bench.path("charts")).unwrap().count() >= 4);
+}
+
+#[test]
+fn a_worker_killed_in_mid_run_fails_its_cell_and_nothing_else() {
+    let bench = Bench::new();
+    let arguments = [
+        "run",
+        r"^switch\.(yield/tasks=2|handoff/idle_policy=default/same)",
+        "--profile",
+        "quick",
+        "--out",
+        "out",
+    ];
+    let child = bench
+        .command(&arguments)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let out = bench.path("out");
+    wait_for("the first blocks", || (blocks_done(&out) >= 2).then_some(()));
+    let victim = wait_for("a coroutine worker", || {
+        let is_coroutine = |pid: &u32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.ends_with("--contender\0coroutine\0")
+        };
+        children(child.id()).into_iter().find(is_coroutine)
+    });
+    signal("KILL", victim);
+    assert_eq!(ended(child), 3);
+    let result = bench.result("out");
+    let failed: Vec<_> = result
+        .cells
+        .iter()
+        .filter(|c| c.status == Status::Failed)
+        .collect();
+    assert_eq!(failed.len(), 1, "{:?}", result.census);
+    assert!(
+        failed[0].reason.as_ref().unwrap().contains("signal 9"),
+        "{:?}",
+        failed[0].reason
+    );
+    assert!(
+        !failed[0].metrics["time"].samples.is_empty(),
+        "what was measured before is kept"
+    );
+    let rest = result.cells.iter().filter(|c| c.contender == "thread");
+    assert!(rest.clone().all(|c| c.status != Status::Failed) && rest.count() == 2);
+}
+
+#[test]
+fn ctrl_c_saves_what_was_measured_and_leaves_no_worker() {
+    let bench = Bench::new();
+    let arguments = [
+        "run",
+        r"^switch\.yield/tasks=2/",
+        "--profile",
+        "full",
+        "--out",
+        "out",
+    ];
+    let child = bench
+        .command(&arguments)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let out = bench.path("out");
+    wait_for("the first blocks", || (blocks_done(&out) >= 2).then_some(()));
+    let workers = wait_for("workers", || Some(children(child.id())).filter(|c| !c.is_empty()));
+    signal("INT", child.id());
+    assert_eq!(ended(child), 130);
+    let result = bench.result("out");
+    let cell = result.cells.iter().find(|c| c.contender == "coroutine").unwrap();
+    assert!(cell.metrics["time"].samples.len() >= 2);
+    assert!(
+        result.warnings.iter().any(|w| w.contains("interrupted")),
+        "{:?}",
+        result.warnings
+    );
+    assert!(fs::metadata(out.join("report.html")).is_ok());
+    for worker in workers {
+        let line = fs::read_to_string(format!("/proc/{worker}/cmdline")).unwrap_or_default();
+        assert!(!line.contains("worker"), "worker {worker} outlived the run");
+    }
+}
+
+/// A contender outside the tree: a shell script that speaks the protocol, more or less.
+fn script_contender(bench: &Bench, name: &str, on_slice: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = bench.path(name);
+    fs::create_dir(&folder).unwrap();
+    let manifest =
+        format!("name = '{name}'\nkind = 'stackless'\nmodels = ['yield-ring']\nrun = ['./worker']\n");
+    fs::write(folder.join("contender.toml"), manifest).unwrap();
+    let script = format!(
+        "#!/bin/sh\nwhile read verb rest; do case $verb in\n\
+         hello) echo hello contender={name} version=1 models=yield-ring;;\n\
+         prepare) echo ready;;\n\
+         slice) n=${{rest#iterations=}}; {on_slice};;\n\
+         finish) echo done; exit 0;;\nesac; done\n"
+    );
+    let path = folder.join("worker");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    folder.join("contender.toml").to_string_lossy().into_owned()
+}
+
+/// A sample of `$n` iterations, timed by the shell.
+const HONEST: &str = "a=$(date +%s%N); sleep 0.003; b=$(date +%s%N); \
+    echo sample iterations=$n elapsed_ns=$((b-a)) units=2 peak_live=2 switches=$((2*n)) check=$((2*n))";
+
+#[test]
+fn a_contender_in_any_language_is_one_folder_and_a_bad_one_fails_alone() {
+    let bench = Bench::new();
+    let faults = [
+        ("honest", HONEST.to_owned(), None),
+        (
+            "liar",
+            HONEST.replace("switches=$((2*n))", "switches=$((3*n))"),
+            Some("switches"),
+        ),
+        (
+            "wrong",
+            HONEST.replace("check=$((2*n))", "check=7"),
+            Some("answer"),
+        ),
+        ("chatty", format!("echo warming up; {HONEST}"), Some("protocol")),
+        (
+            "twice",
+            format!("{HONEST}; {}", HONEST.replace("sleep 0.003", ":")),
+            Some("`sample "),
+        ),
+        (
+            "dying",
+            "echo out of memory >&2; exit 9".to_owned(),
+            Some("code 9"),
+        ),
+        (
+            "other",
+            HONEST.replace("iterations=$n", "iterations=1$n"),
+            Some("iterations"),
+        ),
+    ];
+    let mut arguments: Vec<String> = [
+        "run",
+        r"^switch\.yield/tasks=2/",
+        "--profile",
+        "smoke",
+        "--json",
+        "--out",
+        "out",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for (name, on_slice, _) in &faults {
+        arguments.extend(["--contender".to_owned(), script_contender(&bench, name, on_slice)]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = bench.run(&arguments);
+    assert_eq!(
+        output.status.code(),
+        Some(3),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let result = document(&output);
+    for (name, _, reason) in faults {
+        let cell = result.cells.iter().find(|c| c.contender == name).unwrap();
+        match reason {
+            None => assert_eq!(cell.status, Status::Measured, "{name}: {:?}", cell.reason),
+            Some(reason) => {
+                assert_ne!(cell.status, Status::Measured, "{name}");
+                let given = cell.reason.as_deref().unwrap_or_default();
+                assert!(given.contains(reason), "{name}: {given}");
+            }
+        }
+    }
+    assert!(
+        result
+            .cells
+            .iter()
+            .all(|c| c.contender != "coroutine" || c.status == Status::Measured)
+    );
+}
+
+#[test]
+fn a_gate_names_the_cell_that_became_slower_and_passes_the_build_it_was_stored_from() {
+    let bench = Bench::new();
+    let filter = r"^switch\.handoff/idle_policy=default/same-core/";
+    bench.expect(0, &["run", filter, "--out", "base"]);
+    let same = [
+        "gate",
+        "--baseline",
+        "base/result.json",
+        filter,
+        "--out",
+        "same",
+        "--format",
+        "json",
+    ];
+    let gate = verdicts(&bench.run(&same));
+    assert_ne!(gate.exit, 1, "the same build is no regression: {:?}", gate.cells);
+
+    // The stored coroutine was three times as fast: beyond what any noise of this machine hides.
+    let mut stored = bench.result("base");
+    let coroutine = stored
+        .cells
+        .iter_mut()
+        .find(|c| c.contender == "coroutine")
+        .unwrap();
+    let id = coroutine.id.clone();
+    coroutine
+        .metrics
+        .get_mut("time")
+        .unwrap()
+        .samples
+        .iter_mut()
+        .for_each(|s| s.value /= 3.0);
+    fs::write(bench.path("faster.json"), serde_json::to_string(&stored).unwrap()).unwrap();
+    let slower = [
+        "gate",
+        "--baseline",
+        "faster.json",
+        filter,
+        "--out",
+        "slower",
+        "--format",
+        "json",
+    ];
+    let output = bench.run(&slower);
+    let gate = verdicts(&output);
+    assert_eq!(output.status.code(), Some(1), "{gate:?}");
+    let regressed: Vec<_> = gate
+        .cells
+        .iter()
+        .filter(|c| c.verdict == Verdict::Regressed)
+        .collect();
+    assert_eq!(regressed.iter().map(|c| &c.id).collect::<Vec<_>>(), [&id]);
+}
+
+fn verdicts(output: &Output) -> GateDocument {
+    let text = std::str::from_utf8(&output.stdout).expect("UTF-8");
+    switchmark_schema::read(text)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn a_gate_that_could_never_fire_is_refused_with_the_arithmetic() {
+    let bench = Bench::new();
+    let smoke = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/samples/result-smoke.json");
+    fs::copy(smoke, bench.path("smoke.json")).unwrap();
+    let said = bench.expect(2, &["gate", "--baseline", "smoke.json"]);
+    assert!(said.contains("1 blocks") && said.contains("0.5^6"), "{said}");
+    let quick = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/samples/result-quick.json");
+    fs::copy(quick, bench.path("quick.json")).unwrap();
+    let said = bench.expect(
+        2,
+        &[
+            "gate",
+            "--baseline",
+            "quick.json",
+            "--profile",
+            "smoke",
+            "--across-machines",
+        ],
+    );
+    assert!(said.contains("never fire"), "{said}");
+    let said = bench.expect(2, &["gate", "--baseline", "quick.json"]);
+    assert!(said.contains("--across-machines"), "{said}");
+}
+
+#[test]
+fn the_list_shows_every_workload_and_who_can_run_it() {
+    let bench = Bench::new();
+    let output = bench.run(&["list", "--json"]);
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    let workloads = list["workloads"].as_array().unwrap();
+    for id in [
+        "switch.raw",
+        "switch.yield",
+        "switch.handoff",
+        "switch.pipe",
+        "spawn.serial",
+        "stack.idle",
+    ] {
+        assert!(workloads.iter().any(|w| w["id"] == id), "{id}");
+    }
+    let text = String::from_utf8(bench.run(&["list", r"switch\.handoff"]).stdout).unwrap();
+    assert!(
+        text.contains("not coroutine:") && text.contains("cross-core"),
+        "{text}"
+    );
+}
