@@ -140,9 +140,9 @@ impl<In, Out> Yielder<In, Out> {
         let value = ManuallyDrop::new(value);
         // SAFETY: a yielder is reachable only from the coroutine whose link it is (neither `Send` nor `'static`), and code of that
         // coroutine runs only while it is resumed. The other side moves `value` out before it resumes us or, to unwind us, drops it.
-        let (input, flag) = unsafe { arch::suspend(encode(&value), self.link.get()) };
+        let (input, flag, link) = unsafe { arch::suspend(encode(&value), self.link.get()) };
         if flag == UNWIND {
-            unwind(self.link.get());
+            unwind(link);
         }
         // SAFETY: a resume with GO_ON carries an encoded `In`.
         unsafe { decode(input) }

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `prepare_raw` | `raw` | lays a context that runs `entry(argument, link, flag)` at its first resume |
 //! | `first_context` | `raw` | where `prepare_raw` leaves it, for telling whether it was resumed |
-//! | `resume` | `raw`, the outer side | saves itself in the link and goes into the context, by `call` |
+//! | `resume` | `raw`, the outer side | saves itself and goes into the context, by `call`; the inner side keeps the way back in the link |
 //! | `suspend` | `raw`, the inner side | saves itself and goes back to whom the link names, by `ret` |
 //! | `finish` | `raw`, the inner side | goes back for good |
 //! | `prepare_task` | `sched` | lays a context that runs `entry(argument)` at its first switch |

@@ -63,9 +63,14 @@ impl Class {
         (64 << 10) << (2 * self.0)
     }
 
-    /// A slot is twice what is usable, a power of two, so that an address gives its slot by a shift.
-    pub(crate) const fn slot_shift(self) -> u32 {
-        17 + 2 * self.0 as u32
+    /// Granules of a slot: usable bytes, guard and a little more. Odd, for the reason given in `arena`.
+    pub(crate) const fn granules(self) -> usize {
+        [1, 3, 9][self.index()]
+    }
+
+    /// Bytes of a slot.
+    pub(crate) const fn slot_bytes(self) -> usize {
+        self.granules() * arena::GRANULE
     }
 }
 
@@ -81,7 +86,7 @@ impl Slot {
     pub(crate) fn top(self) -> *mut u8 {
         arena::get_ready()
             .slot_base(self)
-            .wrapping_add(1 << self.class.slot_shift())
+            .wrapping_add(self.class.slot_bytes())
     }
 
     /// Where the first frame goes: the top, staggered by the slot's number. Aligned to 128 bytes.

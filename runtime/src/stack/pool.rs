@@ -47,7 +47,7 @@ impl Depot {
                 class,
                 number: run[0],
             };
-            let bytes = run.len() << class.slot_shift();
+            let bytes = run.len() * class.slot_bytes();
             // SAFETY: the run is free, and the lock of the depot keeps it so. A refusal leaves the pages, which is merely
             // warmer than asked for.
             let _ = unsafe { sys::discard(arena::get_ready().slot_base(first), bytes) };

@@ -28,7 +28,7 @@ pub fn resident_bytes() -> io::Result<usize> {
     let mut resident = 0;
     let mut pages = vec![0_u8; CHUNK];
     for class in Class::ALL {
-        let slot_pages = (1 << class.slot_shift()) / PAGE;
+        let slot_pages = class.slot_bytes() / PAGE;
         let usable_pages = class.usable() / PAGE;
         #[expect(clippy::cast_possible_truncation, reason = "a chunk holds at most 512 slots")]
         let step = (CHUNK / slot_pages) as u32;
