@@ -20,6 +20,9 @@ use switchmark_harness::protocol::{Prepare, Sample};
 /// The clock is the one of every contender; `Raw` has none of its own.
 use crate::sys::monotonic_ns;
 
+/// Where several are resumed in turn, each stays this many turns at a depth.
+const TURNS_OF_A_STAY: u64 = 64;
+
 /// Opens the cell.
 pub fn open<R: Raw>(prepare: &Prepare) -> Opened {
     let count = number(prepare, "coroutines")?;
@@ -36,14 +39,23 @@ pub fn open<R: Raw>(prepare: &Prepare) -> Opened {
         R::coroutine(inside).map_err(|e| format!("coroutine {} of {count}: {e}", ordinal + 1))
     };
     let mut coroutines = (0..count).map(one).collect::<Result<Vec<_>, _>>()?;
+    if std::env::var_os("SHUF").is_some() {
+        fastrand::Rng::with_seed(5).shuffle(&mut coroutines);
+    }
     let mut layout = Layout::of_unit(0);
+    // Several are at as many depths at once; entering again must not show beside the few turns of each.
+    let shortest = if count > 1 {
+        TURNS_OF_A_STAY * count as u64
+    } else {
+        1
+    };
     // Where the ring was left: a slice need not be a multiple of it.
     let mut next = 0;
     Ok(Box::new(move |iterations| {
         turns.set(0);
         let mut resumes = 0;
         let start = monotonic_ns();
-        for stay in layout::stays(iterations) {
+        for stay in layout::stays_of_at_least(shortest, iterations) {
             layout.enter(|| {
                 resumes += if let [only] = coroutines.as_mut_slice() {
                     bounce_one::<R>(only, stay)
