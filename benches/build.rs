@@ -15,11 +15,7 @@ fn main() -> io::Result<()> {
     let mut definitions = Vec::new();
     for family in sorted(&root.join("definitions"))? {
         let files = sorted(&family)?;
-        definitions.extend(
-            files
-                .into_iter()
-                .filter(|f| f.extension().is_some_and(|e| e == "toml")),
-        );
+        definitions.extend(files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "toml")));
     }
     println!("cargo::rerun-if-changed=definitions");
 
@@ -32,10 +28,7 @@ fn main() -> io::Result<()> {
         // Not the folder `contenders` as a whole: a contender's own build below it would start ours again.
         println!("cargo::rerun-if-changed={}", relative(&root, &manifest));
         // One with a `run` is a program of its own; the parent finds it by its folder.
-        if !fs::read_to_string(&manifest)?
-            .lines()
-            .any(|l| l.starts_with("run"))
-        {
+        if !fs::read_to_string(&manifest)?.lines().any(|l| l.starts_with("run")) {
             manifests.push(manifest);
         }
     }
@@ -47,25 +40,14 @@ fn main() -> io::Result<()> {
 }
 
 fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = fs::read_dir(folder)?
-        .map(|e| Ok(e?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
-    found.retain(|p| {
-        !p.file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with('.'))
-    });
+    let mut found = fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<io::Result<Vec<_>>>()?;
+    found.retain(|p| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')));
     found.sort();
-    Ok(found
-        .into_iter()
-        .filter(|p| p.is_dir() || p.extension().is_some())
-        .collect())
+    Ok(found.into_iter().filter(|p| p.is_dir() || p.extension().is_some()).collect())
 }
 
 fn relative(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root)
-        .expect("found below the root")
-        .display()
-        .to_string()
+    path.strip_prefix(root).expect("found below the root").display().to_string()
 }
 
 fn table(name: &str, root: &Path, files: &[PathBuf]) -> String {

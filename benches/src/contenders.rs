@@ -13,21 +13,14 @@ use switchmark_harness::worker::{self, Session};
 pub fn serve(contender: &str) -> io::Result<()> {
     let identity = identity(contender)?;
     let name = identity.contender.clone();
-    worker::serve(identity, move |prepare, session| {
-        with_cell(&name, prepare, |cell| answer(cell, session))?
-    })
+    worker::serve(identity, move |prepare, session| with_cell(&name, prepare, |cell| answer(cell, session))?)
 }
 
 /// Serves a contender of its own crate that has only the raw switch.
 pub fn serve_raw<R: Raw>(contender: &str, version: &str) -> io::Result<()> {
-    let identity = Identity {
-        contender: contender.into(),
-        version: version.into(),
-        models: vec!["bounce".into()],
-    };
-    worker::serve(identity, |prepare, session| {
-        answer(opened(&mut raw::<R>(prepare)), session)
-    })
+    let identity =
+        Identity { contender: contender.into(), version: version.into(), models: vec!["bounce".into()] };
+    worker::serve(identity, |prepare, session| answer(opened(&mut raw::<R>(prepare)), session))
 }
 
 /// A cell as it is handed to whoever takes slices: they, or the reason why it cannot be had here.
@@ -97,9 +90,7 @@ fn version(contender: &str) -> String {
 }
 
 fn unknown_contender(name: &str) -> io::Error {
-    let known: Vec<&str> = crate::manifests()
-        .filter_map(|(path, _)| path.split('/').nth(1))
-        .collect();
+    let known: Vec<&str> = crate::manifests().filter_map(|(path, _)| path.split('/').nth(1)).collect();
     io::Error::new(
         io::ErrorKind::NotFound,
         format!("no contender `{name}` in the tree; known: {}", known.join(", ")),

@@ -29,9 +29,7 @@ impl Layout {
     pub fn of_unit(ordinal: usize) -> Layout {
         // Neighbouring seeds give unrelated draws only after mixing: an odd constant spreads the ordinal.
         let seed = (ordinal as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Layout {
-            draws: fastrand::Rng::with_seed(seed),
-        }
+        Layout { draws: fastrand::Rng::with_seed(seed) }
     }
 
     /// Runs `stay` at a fresh depth.
@@ -49,9 +47,7 @@ pub fn stays(iterations: u64) -> impl Iterator<Item = u64> {
 pub fn stays_of_at_least(shortest: u64, iterations: u64) -> impl Iterator<Item = u64> {
     let stays = (iterations / shortest).clamp(1, STAYS);
     let (each, rest) = (iterations / stays, iterations % stays);
-    (0..stays)
-        .map(move |stay| each + u64::from(stay < rest))
-        .filter(|length| *length > 0)
+    (0..stays).map(move |stay| each + u64::from(stay < rest)).filter(|length| *length > 0)
 }
 
 /// Touches this much of the stack below the caller, a page at a time.

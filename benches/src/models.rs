@@ -44,9 +44,7 @@ fn stack(prepare: &Prepare) -> Result<UnitOptions, String> {
         None => None,
         Some(ParamValue::Word(word)) if word == "default" => None,
         Some(ParamValue::Word(word)) => {
-            return Err(format!(
-                "parameter stack is `{word}`; it takes bytes or `default`"
-            ));
+            return Err(format!("parameter stack is `{word}`; it takes bytes or `default`"));
         }
         Some(ParamValue::Number(bytes)) => Some(count("stack", *bytes)?),
     };
@@ -58,19 +56,11 @@ fn pair(prepare: &Prepare) -> Result<Vec<UnitOptions>, String> {
     let cpu = |unit: usize| match prepare.placement.as_str() {
         "cross-core" => match prepare.cpus.get(unit) {
             Some(cpu) => Ok(Some(*cpu)),
-            None => Err(format!(
-                "cross-core takes two cpus, and {} is given",
-                prepare.cpus.len()
-            )),
+            None => Err(format!("cross-core takes two cpus, and {} is given", prepare.cpus.len())),
         },
         _ => Ok(None),
     };
-    let options = |unit| {
-        Ok(UnitOptions {
-            stack: None,
-            cpu: cpu(unit)?,
-        })
-    };
+    let options = |unit| Ok(UnitOptions { stack: None, cpu: cpu(unit)? });
     (0..2).map(options).collect()
 }
 

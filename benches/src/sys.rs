@@ -1,8 +1,5 @@
 //! What the benches need of the kernel: libc calls, thin, `io::Error` out. No policy.
-#![allow(
-    unsafe_code,
-    reason = "libc calls; each block names the fact that makes it sound and its keeper"
-)]
+#![allow(unsafe_code, reason = "libc calls; each block names the fact that makes it sound and its keeper")]
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -48,9 +45,7 @@ const PARKED: u32 = u32::MAX;
 
 impl Parker {
     pub(crate) fn new() -> Parker {
-        Parker {
-            word: AtomicU32::new(EMPTY),
-        }
+        Parker { word: AtomicU32::new(EMPTY) }
     }
 
     /// Waits for the permit. Called by the owner alone.
@@ -63,9 +58,7 @@ impl Parker {
         loop {
             futex_wait(&self.word, PARKED);
             // Acquire: pairs with the Release in `unpark`, as above. Relaxed on failure: a spurious wake.
-            let taken = self
-                .word
-                .compare_exchange(NOTIFIED, EMPTY, Ordering::Acquire, Ordering::Relaxed);
+            let taken = self.word.compare_exchange(NOTIFIED, EMPTY, Ordering::Acquire, Ordering::Relaxed);
             if taken.is_ok() {
                 return;
             }
@@ -150,11 +143,7 @@ pub(crate) fn process_limit() -> Option<u64> {
 
 /// For the calls that return their error.
 fn check(status: libc::c_int) -> io::Result<()> {
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(status))
-    }
+    if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
 }
 
 #[cfg(test)]

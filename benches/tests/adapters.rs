@@ -54,10 +54,7 @@ fn switches_are_counted_and_clocks_go_forward<C: Concurrency>() {
     for _ in 0..100 {
         C::join(plain::<C, _>(|| ()));
     }
-    assert!(
-        C::switches() >= switches + 100,
-        "each join waits for another unit to run"
-    );
+    assert!(C::switches() >= switches + 100, "each join waits for another unit to run");
     assert!(C::stamp() > start);
 }
 
@@ -82,10 +79,7 @@ fn coroutines_keep_what_models_take_for_granted() {
 #[test]
 fn a_pinned_thread_sits_on_the_cpu_that_was_named() {
     for cpu in core_affinity::get_core_ids().expect("allowed cpus") {
-        let options = UnitOptions {
-            cpu: Some(cpu.id),
-            ..UnitOptions::default()
-        };
+        let options = UnitOptions { cpu: Some(cpu.id), ..UnitOptions::default() };
         let allowed = Thread::join(Thread::spawn(options, core_affinity::get_core_ids).unwrap());
         assert_eq!(allowed, Some(vec![cpu]));
     }
@@ -94,10 +88,7 @@ fn a_pinned_thread_sits_on_the_cpu_that_was_named() {
 #[test]
 fn a_coroutine_that_is_to_sit_on_a_cpu_is_refused() {
     in_a_coroutine(|| {
-        let options = UnitOptions {
-            cpu: Some(0),
-            ..UnitOptions::default()
-        };
+        let options = UnitOptions { cpu: Some(0), ..UnitOptions::default() };
         assert!(Coroutine::spawn(options, || ()).is_err_and(|e| e.to_string().contains("cpu 0")));
     });
 }
@@ -109,21 +100,14 @@ fn a_thread_has_the_stack_that_was_asked_for() {
         let range: Option<Range<usize>> = Thread::join(Thread::spawn(options, Thread::stack).unwrap());
         range.expect("the thread library knows").len()
     };
-    assert!(
-        (65536..131_072).contains(&bytes(Some(65536))),
-        "{}",
-        bytes(Some(65536))
-    );
+    assert!((65536..131_072).contains(&bytes(Some(65536))), "{}", bytes(Some(65536)));
     assert!(bytes(None) >= 2 << 20, "{}", bytes(None));
 }
 
 #[test]
 fn touching_a_stack_makes_so_much_of_it_resident() {
     in_a_coroutine(|| {
-        let options = UnitOptions {
-            stack: Some(1 << 20),
-            cpu: None,
-        };
+        let options = UnitOptions { stack: Some(1 << 20), cpu: None };
         let grown = Coroutine::spawn(options, || {
             let before = Coroutine::resident_stacks().expect("the runtime keeps book");
             layout::touch(256 << 10);

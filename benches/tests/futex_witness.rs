@@ -1,10 +1,7 @@
 //! The witness of `switch.handoff`: a hand-off in forty lines over the bare futex call, with nothing of this crate in
 //! it. On one core it makes two context switches a round trip, and so does the model.
 
-#![allow(
-    unsafe_code,
-    reason = "the witness shares nothing with `sys.rs`, so it makes its own calls"
-)]
+#![allow(unsafe_code, reason = "the witness shares nothing with `sys.rs`, so it makes its own calls")]
 #![allow(
     clippy::disallowed_methods,
     reason = "the witness is no model: its threads are the standard library's"
@@ -23,13 +20,7 @@ fn futex(operation: libc::c_int, value: u32) {
     let forever = ptr::null::<libc::timespec>();
     // SAFETY: the word is a static; the kernel reads it and writes nothing.
     unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            TURN.as_ptr(),
-            operation | libc::FUTEX_PRIVATE_FLAG,
-            value,
-            forever,
-        )
+        libc::syscall(libc::SYS_futex, TURN.as_ptr(), operation | libc::FUTEX_PRIVATE_FLAG, value, forever)
     };
 }
 
@@ -76,22 +67,14 @@ fn model_switches(round_trips: u64) -> u64 {
         cpus: vec![0],
         params: Vec::new(),
     };
-    let taken = with_cell("thread", &prepare, |cell| {
-        cell.map(|slice| slice(round_trips).switches)
-    });
-    taken
-        .expect("in the tree")
-        .expect("two threads")
-        .expect("threads count")
+    let taken = with_cell("thread", &prepare, |cell| cell.map(|slice| slice(round_trips).switches));
+    taken.expect("in the tree").expect("two threads").expect("threads count")
 }
 
 #[test]
 fn a_bare_futex_loop_and_the_model_make_two_switches_a_round_trip() {
     const ROUND_TRIPS: u32 = 5000;
-    let last = core_affinity::get_core_ids()
-        .expect("allowed cpus")
-        .pop()
-        .expect("a cpu");
+    let last = core_affinity::get_core_ids().expect("allowed cpus").pop().expect("a cpu");
     let (bare, model) = thread::spawn(move || {
         assert!(core_affinity::set_for_current(last));
         (bare_switches(ROUND_TRIPS), model_switches(ROUND_TRIPS.into()))
@@ -102,8 +85,5 @@ fn a_bare_futex_loop_and_the_model_make_two_switches_a_round_trip() {
     // Other programs take the core now and then.
     let near = |switches: i64| (switches - expected).abs() <= expected / 100 + 20;
     assert!(near(bare), "the bare loop made {bare} switches, not {expected}");
-    assert!(
-        near(model.cast_signed()),
-        "the model made {model} switches, not {expected}"
-    );
+    assert!(near(model.cast_signed()), "the model made {model} switches, not {expected}");
 }

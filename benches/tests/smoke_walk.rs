@@ -1,10 +1,7 @@
 //! Every question, asked of every contender in the tree at smoke size: the answer and the ledger must be what the
 //! definition expects.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a test is no model: it pins and times its own threads"
-)]
+#![allow(clippy::disallowed_methods, reason = "a test is no model: it pins and times its own threads")]
 
 use std::sync::Mutex;
 use std::thread;
@@ -29,19 +26,12 @@ fn contenders() -> Vec<Contender> {
 }
 
 fn definition(id: &str) -> Definition {
-    definitions()
-        .into_iter()
-        .find(|d| d.id == id)
-        .expect("a definition of this id")
+    definitions().into_iter().find(|d| d.id == id).expect("a definition of this id")
 }
 
 fn prepare(definition: &Definition, placement: &str, params: Vec<(String, ParamValue)>) -> Prepare {
-    let cpus: Vec<usize> = core_affinity::get_core_ids()
-        .expect("allowed cpus")
-        .iter()
-        .map(|c| c.id)
-        .rev()
-        .collect();
+    let cpus: Vec<usize> =
+        core_affinity::get_core_ids().expect("allowed cpus").iter().map(|c| c.id).rev().collect();
     Prepare {
         workload: definition.id.clone(),
         model: definition.model.clone(),
@@ -56,18 +46,10 @@ fn run(contender: &str, prepare: &Prepare, slices: &[u64]) -> Result<Sample, Str
     let one_core = prepare.placement == "same-core";
     let work = || {
         if one_core {
-            assert!(core_affinity::set_for_current(core_affinity::CoreId {
-                id: prepare.cpus[0]
-            }));
+            assert!(core_affinity::set_for_current(core_affinity::CoreId { id: prepare.cpus[0] }));
         }
         let take = |cell: switchmark_benches::Cell<'_>| {
-            cell.map(|slice| {
-                slices
-                    .iter()
-                    .map(|n| slice(*n))
-                    .last()
-                    .expect("at least one slice")
-            })
+            cell.map(|slice| slices.iter().map(|n| slice(*n)).last().expect("at least one slice"))
         };
         with_cell(contender, prepare, take).expect("a contender in the tree")
     };
@@ -83,9 +65,7 @@ fn faults(definition: &Definition, prepare: &Prepare, sample: &Sample) -> Vec<St
     let mut faults = Vec::new();
     let mut compare = |what: &str, formula, observed: u64, tolerance: f64, slack: f64| {
         let formula: &switchmark_harness::definition::Formula = formula;
-        let expected = formula
-            .evaluate(expected)
-            .expect("a formula of numeric parameters");
+        let expected = formula.evaluate(expected).expect("a formula of numeric parameters");
         if observed.abs_diff(expected) as f64 > expected as f64 * tolerance + slack {
             faults.push(format!("{what}: {observed}, not {expected}"));
         }
@@ -110,10 +90,7 @@ fn every_cell_answers_as_its_definition_expects() {
     let mut cells = 0;
     for definition in definitions() {
         let cpus = core_affinity::get_core_ids().expect("allowed cpus").len();
-        let placements = definition
-            .placements
-            .iter()
-            .filter(|p| *p != "cross-core" || cpus > 1);
+        let placements = definition.placements.iter().filter(|p| *p != "cross-core" || cpus > 1);
         for placement in placements {
             for params in definition.grid(Some("smoke")) {
                 let prepare = prepare(&definition, placement, params);
@@ -126,18 +103,11 @@ fn every_cell_answers_as_its_definition_expects() {
                     _ => vec![40, 3000],
                 };
                 for contender in contenders() {
-                    if contender
-                        .refuses(&definition.id, &definition.model, placement)
-                        .is_some()
-                    {
+                    if contender.refuses(&definition.id, &definition.model, placement).is_some() {
                         continue;
                     }
-                    let cell = format!(
-                        "{}/{:?}/{placement}/{}",
-                        definition.id,
-                        prepare.params,
-                        contender.id()
-                    );
+                    let cell =
+                        format!("{}/{:?}/{placement}/{}", definition.id, prepare.params, contender.id());
                     let sample =
                         run(contender.id(), &prepare, &slices).unwrap_or_else(|e| panic!("{cell}: {e}"));
                     let faults = faults(&definition, &prepare, &sample);
@@ -150,11 +120,7 @@ fn every_cell_answers_as_its_definition_expects() {
         }
     }
     assert!(cells >= 8, "only {cells} cells were walked");
-    assert!(
-        start.elapsed() < Duration::from_secs(30),
-        "a smoke walk is short: {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(30), "a smoke walk is short: {:?}", start.elapsed());
 }
 
 #[test]
@@ -183,15 +149,8 @@ fn a_yield_with_nobody_to_yield_to_is_no_switch() {
     for contender in ["thread", "coroutine"] {
         let sample = run(contender, &alone, &[1000]).unwrap();
         assert_eq!(sample.check, 1000, "{contender}: it gave way all the same");
-        assert!(
-            sample.switches.is_some_and(|s| s <= 8),
-            "{contender}: {:?}",
-            sample.switches
-        );
-        assert!(
-            !faults(&ring, &alone, &sample).is_empty(),
-            "{contender}: the ledger sees through it"
-        );
+        assert!(sample.switches.is_some_and(|s| s <= 8), "{contender}: {:?}", sample.switches);
+        assert!(!faults(&ring, &alone, &sample).is_empty(), "{contender}: the ledger sees through it");
     }
 }
 
@@ -222,10 +181,7 @@ fn the_clock_around_a_slice_agrees_with_the_one_inside() {
                 (0..10).map(|_| excess(slice)).fold(f64::INFINITY, f64::min)
             });
             let best = best.expect("a contender in the tree");
-            assert!(
-                best <= 0.0,
-                "{workload}/{contender}: {best} ns are in no book, in ten slices"
-            );
+            assert!(best <= 0.0, "{workload}/{contender}: {best} ns are in no book, in ten slices");
         }
     }
 }
@@ -235,21 +191,11 @@ fn a_population_grows_and_its_stacks_are_weighed() {
     let _alone = PROCESS.lock().unwrap();
     let idle = definition("stack.idle");
     let prepare = prepare(&idle, "same-core", idle.grid(Some("smoke")).remove(0));
-    for contender in contenders()
-        .iter()
-        .filter(|c| c.manifest.models.contains(&idle.model))
-    {
+    for contender in contenders().iter().filter(|c| c.manifest.models.contains(&idle.model)) {
         let sample = run(contender.id(), &prepare, &[10, 10, 100]).unwrap();
         assert_eq!((sample.parked, sample.check), (Some(100), 100));
-        let bytes = sample
-            .user_stack_bytes
-            .expect("a contender that knows its stacks")
-            / 100;
-        assert!(
-            (4096..65536).contains(&bytes),
-            "{}: {bytes} bytes of stack a unit",
-            contender.id()
-        );
+        let bytes = sample.user_stack_bytes.expect("a contender that knows its stacks") / 100;
+        assert!((4096..65536).contains(&bytes), "{}: {bytes} bytes of stack a unit", contender.id());
     }
 }
 
@@ -262,45 +208,28 @@ fn more_threads_than_the_system_allows_are_refused_by_the_limits_name() {
         ("stack".to_owned(), ParamValue::Word("default".into())),
     ];
     let reason = run("thread", &prepare(&idle, "same-core", units), &[1]).unwrap_err();
-    assert!(
-        reason.contains("max_map_count") && reason.contains("1000000000"),
-        "{reason}"
-    );
+    assert!(reason.contains("max_map_count") && reason.contains("1000000000"), "{reason}");
 }
 
 #[test]
 fn what_cannot_be_had_is_a_reason_not_a_panic() {
     let honest = definition("switch.yield");
-    let mut strange = prepare(
-        &honest,
-        "same-core",
-        vec![("tasks".into(), ParamValue::Word("many".into()))],
-    );
+    let mut strange = prepare(&honest, "same-core", vec![("tasks".into(), ParamValue::Word("many".into()))]);
     assert!(run("thread", &strange, &[1]).unwrap_err().contains("tasks"));
     strange.model = "tango".into();
     assert!(run("thread", &strange, &[1]).unwrap_err().contains("tango"));
     assert!(run("call", &strange, &[1]).unwrap_err().contains("tango"));
     let unknown = with_cell("fiber", &strange, |_| ()).unwrap_err().to_string();
-    assert!(
-        unknown.contains("fiber") && unknown.contains("thread"),
-        "{unknown}"
-    );
+    assert!(unknown.contains("fiber") && unknown.contains("thread"), "{unknown}");
 }
 
 #[test]
 fn every_model_that_is_named_exists_and_every_contender_is_walked() {
     let models: Vec<String> = contenders().into_iter().flat_map(|c| c.manifest.models).collect();
     for definition in definitions() {
-        assert!(
-            models.contains(&definition.model),
-            "nobody runs {}",
-            definition.model
-        );
-        let file = format!(
-            "{}/src/models/{}.rs",
-            env!("CARGO_MANIFEST_DIR"),
-            definition.model.replace('-', "_")
-        );
+        assert!(models.contains(&definition.model), "nobody runs {}", definition.model);
+        let file =
+            format!("{}/src/models/{}.rs", env!("CARGO_MANIFEST_DIR"), definition.model.replace('-', "_"));
         let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
         for part in ["**Work.**", "**Ledger.**", "**Check.**"] {
             assert!(text.contains(part), "{file} does not say its {part}");
@@ -309,10 +238,6 @@ fn every_model_that_is_named_exists_and_every_contender_is_walked() {
     }
     for contender in contenders() {
         let kind = contender.manifest.kind;
-        assert_eq!(
-            kind == Kind::Thread,
-            contender.id() == "thread",
-            "threads are counted by the kernel"
-        );
+        assert_eq!(kind == Kind::Thread, contender.id() == "thread", "threads are counted by the kernel");
     }
 }

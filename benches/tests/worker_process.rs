@@ -23,10 +23,7 @@ fn talk(contender: &str, requests: &[&str]) -> Output {
 }
 
 fn replies(output: &Output) -> Vec<&str> {
-    str::from_utf8(&output.stdout)
-        .expect("the protocol is UTF-8")
-        .lines()
-        .collect()
+    str::from_utf8(&output.stdout).expect("the protocol is UTF-8").lines().collect()
 }
 
 const HELLO: &str = "hello protocol=switchmark.worker/1";
@@ -34,30 +31,14 @@ const YIELD: &str = "prepare workload=switch.yield model=yield-ring placement=sa
 
 fn a_worker_serves_its_slices_and_ends_with_success() {
     for contender in ["thread", "coroutine"] {
-        let output = talk(
-            contender,
-            &[
-                HELLO,
-                YIELD,
-                "slice iterations=10",
-                "slice iterations=500",
-                "finish",
-            ],
-        );
+        let output =
+            talk(contender, &[HELLO, YIELD, "slice iterations=10", "slice iterations=500", "finish"]);
         let said = replies(&output);
         assert!(output.status.success(), "{output:?}");
         assert_eq!(said.len(), 5, "{said:?}");
-        assert!(
-            said[0].starts_with(&format!("hello contender={contender} ")),
-            "{}",
-            said[0]
-        );
+        assert!(said[0].starts_with(&format!("hello contender={contender} ")), "{}", said[0]);
         assert_eq!(said[1], "ready");
-        assert!(
-            said[3].starts_with("sample iterations=500 elapsed_ns="),
-            "{}",
-            said[3]
-        );
+        assert!(said[3].starts_with("sample iterations=500 elapsed_ns="), "{}", said[3]);
         assert_eq!(said[4], "done");
     }
 }
@@ -65,34 +46,16 @@ fn a_worker_serves_its_slices_and_ends_with_success() {
 fn parked_units_do_not_keep_a_worker_that_was_told_to_finish() {
     let idle = "prepare workload=stack.idle model=parked placement=same-core cpus=0 units=100 stack=default";
     for contender in ["thread", "coroutine"] {
-        let output = talk(
-            contender,
-            &[
-                HELLO,
-                idle,
-                "slice iterations=50",
-                "slice iterations=100",
-                "finish",
-            ],
-        );
+        let output = talk(contender, &[HELLO, idle, "slice iterations=50", "slice iterations=100", "finish"]);
         let said = replies(&output);
         assert!(output.status.success(), "{output:?}");
-        assert!(
-            said[3].contains(" parked=100 ") && said[3].contains(" user_stack_bytes="),
-            "{}",
-            said[3]
-        );
+        assert!(said[3].contains(" parked=100 ") && said[3].contains(" user_stack_bytes="), "{}", said[3]);
         assert_eq!(said.last(), Some(&"done"));
     }
 }
 
 fn a_parent_that_goes_away_ends_the_worker_quietly() {
-    for requests in [
-        &[][..],
-        &[HELLO],
-        &[HELLO, YIELD],
-        &[HELLO, YIELD, "slice iterations=10"],
-    ] {
+    for requests in [&[][..], &[HELLO], &[HELLO, YIELD], &[HELLO, YIELD, "slice iterations=10"]] {
         let output = talk("thread", requests);
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     }
@@ -103,11 +66,7 @@ fn what_cannot_be_had_is_unsupported_and_the_worker_still_ends_with_success() {
     let output = talk("thread", &[HELLO, &prepare, "finish"]);
     let said = replies(&output);
     assert!(output.status.success(), "{output:?}");
-    assert!(
-        said[1].starts_with("unsupported reason=") && said[1].contains("max_map_count"),
-        "{}",
-        said[1]
-    );
+    assert!(said[1].starts_with("unsupported reason=") && said[1].contains("max_map_count"), "{}", said[1]);
     assert_eq!(said[2], "done");
 }
 

@@ -87,16 +87,11 @@ pub struct Contender {
 impl Contender {
     /// One in the tree, from its embedded manifest.
     pub fn in_tree(manifest: &str, origin: &str) -> Result<Contender> {
-        let contender = Contender {
-            manifest: parse(manifest, origin)?,
-            folder: None,
-        };
+        let contender = Contender { manifest: parse(manifest, origin)?, folder: None };
         if contender.manifest.run.is_empty() {
             Ok(contender)
         } else {
-            Err(Error::usage(format!(
-                "{origin}: a contender in the tree has no `run`"
-            )))
+            Err(Error::usage(format!("{origin}: a contender in the tree has no `run`")))
         }
     }
 
@@ -107,16 +102,11 @@ impl Contender {
             .map_err(|e| Error::usage(format!("cannot read contender manifest {origin}: {e}")))?;
         let manifest = parse(&text, &origin)?;
         if manifest.run.is_empty() {
-            return Err(Error::usage(format!(
-                "{origin}: `run` is missing: the command of a worker"
-            )));
+            return Err(Error::usage(format!("{origin}: `run` is missing: the command of a worker")));
         }
         let folder = std::path::absolute(path.parent().unwrap_or(Path::new(".")))
             .map_err(|e| Error::usage(format!("cannot resolve {origin}: {e}")))?;
-        Ok(Contender {
-            manifest,
-            folder: Some(folder),
-        })
+        Ok(Contender { manifest, folder: Some(folder) })
     }
 
     /// Those with a folder of their own below `root`; none where `root` does not exist.
@@ -148,22 +138,16 @@ impl Contender {
         let folder = self.folder.as_ref()?;
         let (program, arguments) = self.manifest.run.split_first()?;
         // A bare word (`java`) is looked up in PATH, a path is relative to the folder.
-        let program = if program.contains('/') {
-            folder.join(program)
-        } else {
-            PathBuf::from(program)
-        };
+        let program = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
         Some((program, arguments))
     }
 
     /// Whether a worker could be started; the error is the reason of a `skipped`.
     pub fn available(&self) -> std::result::Result<(), String> {
         match self.command() {
-            Some((program, _)) if program.is_absolute() && !program.exists() => Err(format!(
-                "{} is not built; run `switchmark build {}`",
-                self.id(),
-                self.id()
-            )),
+            Some((program, _)) if program.is_absolute() && !program.exists() => {
+                Err(format!("{} is not built; run `switchmark build {}`", self.id(), self.id()))
+            }
             _ => Ok(()),
         }
     }
@@ -183,10 +167,7 @@ impl Contender {
         let answers = |need: &Need| -> std::result::Result<bool, String> {
             let pattern = Regex::new(&need.matches).map_err(|e| e.to_string())?;
             let (program, arguments) = need.run.split_first().ok_or("`run` is empty")?;
-            let output = Command::new(program)
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output();
+            let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
             let output = output.map_err(|e| e.to_string())?;
             let text = [output.stdout, output.stderr].concat();
             Ok(pattern.is_match(&String::from_utf8_lossy(&text)))
@@ -195,10 +176,7 @@ impl Contender {
             let asked = need.run.join(" ");
             match answers(need) {
                 Ok(true) => None,
-                Ok(false) => Some(format!(
-                    "`{asked}` does not answer {}; {}",
-                    need.matches, need.hint
-                )),
+                Ok(false) => Some(format!("`{asked}` does not answer {}; {}", need.matches, need.hint)),
                 Err(e) => Some(format!("`{asked}`: {e}; {}", need.hint)),
             }
         };

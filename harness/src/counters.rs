@@ -56,17 +56,11 @@ impl std::str::FromStr for Choice {
             "none" => Ok(Choice::None),
             list => {
                 let names: Vec<String> = list.split(',').map(str::to_owned).collect();
-                match names
-                    .iter()
-                    .find(|name| !perf::EVENTS.iter().any(|e| e.name == **name))
-                {
+                match names.iter().find(|name| !perf::EVENTS.iter().any(|e| e.name == **name)) {
                     None => Ok(Choice::List(names)),
                     Some(unknown) => {
                         let known: Vec<&str> = perf::EVENTS.iter().map(|e| e.name).collect();
-                        Err(Error::usage(format!(
-                            "unknown counter `{unknown}`; known: {}",
-                            known.join(", ")
-                        )))
+                        Err(Error::usage(format!("unknown counter `{unknown}`; known: {}", known.join(", "))))
                     }
                 }
             }
@@ -89,29 +83,17 @@ impl Probed {
             Choice::None => false,
             Choice::List(names) => names.iter().any(|name| name == e.name),
         };
-        Probed(
-            perf::EVENTS
-                .iter()
-                .filter(wanted)
-                .map(|e| (*e, perf::probe(*e)))
-                .collect(),
-        )
+        Probed(perf::EVENTS.iter().filter(wanted).map(|e| (*e, perf::probe(*e))).collect())
     }
 
     /// Whether hardware counters can be read.
     pub fn pmu(&self) -> bool {
-        self.0
-            .iter()
-            .any(|(event, support)| event.hardware && *support == Support::Supported)
+        self.0.iter().any(|(event, support)| event.hardware && *support == Support::Supported)
     }
 
     /// The supported events in sets that can be counted without multiplexing, software events in the first.
     pub fn sets(&self) -> Vec<Vec<Event>> {
-        let supported = self
-            .0
-            .iter()
-            .filter(|(_, support)| *support == Support::Supported)
-            .map(|(e, _)| *e);
+        let supported = self.0.iter().filter(|(_, support)| *support == Support::Supported).map(|(e, _)| *e);
         let (hardware, software): (Vec<Event>, Vec<Event>) = supported.partition(|e| e.hardware);
         let mut sets: Vec<Vec<Event>> = hardware.chunks(HARDWARE_AT_ONCE).map(<[Event]>::to_vec).collect();
         match sets.first_mut() {
@@ -138,13 +120,7 @@ impl Probed {
 
 /// A counter that has no value, and why.
 pub fn without_value(state: CounterState, reason: &str) -> Counter {
-    Counter {
-        state,
-        value: None,
-        per_op: None,
-        share: None,
-        reason: Some(reason.to_owned()),
-    }
+    Counter { state, value: None, per_op: None, share: None, reason: Some(reason.to_owned()) }
 }
 
 /// What a counter says of `operations`, from its readings before and after.
@@ -166,22 +142,12 @@ pub fn counted(before: Reading, after: Reading, operations: u64) -> Counter {
         let Ok(scaled) = u64::try_from(scaled) else {
             return without_value(CounterState::Overflow, "the scaled value exceeds 64 bits");
         };
-        (
-            CounterState::Scaled,
-            Some(running as f64 / enabled as f64),
-            scaled,
-        )
+        (CounterState::Scaled, Some(running as f64 / enabled as f64), scaled)
     } else {
         (CounterState::Counted, None, count)
     };
     let per_op = (operations > 0).then(|| value as f64 / operations as f64);
-    Counter {
-        state,
-        value: Some(value),
-        per_op,
-        share,
-        reason: None,
-    }
+    Counter { state, value: Some(value), per_op, share, reason: None }
 }
 
 #[cfg(test)]
@@ -189,11 +155,7 @@ mod tests {
     use super::*;
 
     fn reading(count: u64, enabled: u64, running: u64) -> Reading {
-        Reading {
-            count,
-            enabled,
-            running,
-        }
+        Reading { count, enabled, running }
     }
 
     #[test]
@@ -227,10 +189,7 @@ mod tests {
     fn hardware_events_are_dealt_into_sets_of_four() {
         let probed = Probed(perf::EVENTS.iter().map(|e| (*e, Support::Supported)).collect());
         let sets = probed.sets();
-        assert!(
-            sets.iter()
-                .all(|set| set.iter().filter(|e| e.hardware).count() <= 4)
-        );
+        assert!(sets.iter().all(|set| set.iter().filter(|e| e.hardware).count() <= 4));
         assert_eq!(sets.iter().map(Vec::len).sum::<usize>(), perf::EVENTS.len());
         assert!(probed.pmu() && probed.refusals().is_empty());
     }
@@ -238,38 +197,20 @@ mod tests {
     #[test]
     fn a_machine_without_hardware_counters_keeps_its_software_ones() {
         let refuse = |e: &Event| {
-            let support = if e.hardware {
-                Support::Unsupported("none".into())
-            } else {
-                Support::Supported
-            };
+            let support = if e.hardware { Support::Unsupported("none".into()) } else { Support::Supported };
             (*e, support)
         };
         let probed = Probed(perf::EVENTS.iter().map(refuse).collect());
         assert_eq!(probed.sets().len(), 1);
         assert!(!probed.pmu());
-        assert!(
-            probed
-                .refusals()
-                .values()
-                .all(|c| c.reason.is_some() && c.value.is_none())
-        );
+        assert!(probed.refusals().values().all(|c| c.reason.is_some() && c.value.is_none()));
         assert!(Probed::probe(&Choice::None).sets().is_empty());
     }
 
     #[test]
     fn an_unknown_counter_is_refused_by_name() {
         assert_eq!("auto".parse(), Ok(Choice::Auto));
-        assert_eq!(
-            "cycles,task-clock".parse(),
-            Ok(Choice::List(vec!["cycles".into(), "task-clock".into()]))
-        );
-        assert!(
-            "cycles,typos"
-                .parse::<Choice>()
-                .unwrap_err()
-                .to_string()
-                .contains("typos")
-        );
+        assert_eq!("cycles,task-clock".parse(), Ok(Choice::List(vec!["cycles".into(), "task-clock".into()])));
+        assert!("cycles,typos".parse::<Choice>().unwrap_err().to_string().contains("typos"));
     }
 }

@@ -39,7 +39,8 @@ pub struct Definition {
     /// Parameters and all their values.
     #[serde(default)]
     pub params: IndexMap<String, Vec<ParamValue>>,
-    /// Values by profile; a parameter that a profile does not name takes all its values.
+    /// Values by profile; a parameter that a profile does not name takes all its values. `placements` narrows
+    /// the placements alike.
     #[serde(default)]
     pub profile: BTreeMap<String, IndexMap<String, Vec<ParamValue>>>,
     /// What the ledger must say.
@@ -108,9 +109,7 @@ enum Factor {
 
 impl Formula {
     fn iterations() -> Formula {
-        Formula {
-            terms: vec![vec![Factor::Name("iterations".into())]],
-        }
+        Formula { terms: vec![vec![Factor::Name("iterations".into())]] }
     }
 
     /// The value, where `lookup` knows every name and nothing overflows.
@@ -147,9 +146,7 @@ impl TryFrom<String> for Formula {
             if !word.is_empty() && word.chars().all(name) {
                 Ok(Factor::Name(word.to_owned()))
             } else {
-                Err(format!(
-                    "`{word}` in formula `{text}` is neither a number nor a name"
-                ))
+                Err(format!("`{word}` in formula `{text}` is neither a number nor a name"))
             }
         };
         let terms = text
@@ -163,6 +160,9 @@ impl TryFrom<String> for Formula {
 /// Names a formula may use beside the parameters.
 const OBSERVED: [&str; 3] = ["units", "switches", "check"];
 
+/// In a profile: the placements, where it has not all of them.
+const PLACEMENTS_KEY: &str = "placements";
+
 /// The profiles, least first.
 pub const PROFILES: [&str; 4] = ["smoke", "quick", "standard", "full"];
 
@@ -174,25 +174,16 @@ impl Definition {
     pub fn parse(text: &str, origin: &str) -> Result<Definition> {
         let definition: Definition =
             toml::from_str(text).map_err(|e| Error::usage(format!("definition {origin}: {e}")))?;
-        definition
-            .check()
-            .map_err(|e| Error::usage(format!("definition {origin}: {e}")))?;
+        definition.check().map_err(|e| Error::usage(format!("definition {origin}: {e}")))?;
         Ok(definition)
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        if self
-            .id
-            .split_once('.')
-            .is_none_or(|(family, name)| family.is_empty() || name.is_empty())
-        {
+        if self.id.split_once('.').is_none_or(|(family, name)| family.is_empty() || name.is_empty()) {
             return Err(format!("id `{}` is not family.name", self.id));
         }
         if let Some(p) = self.placements.iter().find(|p| !PLACEMENTS.contains(&p.as_str())) {
-            return Err(format!(
-                "unknown placement `{p}`; known: {}",
-                PLACEMENTS.join(", ")
-            ));
+            return Err(format!("unknown placement `{p}`; known: {}", PLACEMENTS.join(", ")));
         }
         if self.placements.is_empty() {
             return Err("it has no placement".into());
@@ -202,28 +193,20 @@ impl Definition {
         }
         for (profile, values) in &self.profile {
             if !PROFILES.contains(&profile.as_str()) {
-                return Err(format!(
-                    "unknown profile `{profile}`; known: {}",
-                    PROFILES.join(", ")
-                ));
+                return Err(format!("unknown profile `{profile}`; known: {}", PROFILES.join(", ")));
             }
-            if let Some(name) = values.keys().find(|name| !self.params.contains_key(*name)) {
-                return Err(format!(
-                    "profile {profile} sets `{name}`, which is not a parameter"
-                ));
+            let known = |name: &str| name == PLACEMENTS_KEY || self.params.contains_key(name);
+            if let Some(name) = values.keys().find(|name| !known(name)) {
+                return Err(format!("profile {profile} sets `{name}`, which is not a parameter"));
+            }
+            let mut narrowed = values.get(PLACEMENTS_KEY).into_iter().flatten().map(ToString::to_string);
+            if let Some(p) = narrowed.find(|p| !self.placements.contains(p)) {
+                return Err(format!("profile {profile} has placement `{p}`, which the definition has not"));
             }
         }
         let known = |name: &str| name == "iterations" || self.params.contains_key(name);
-        let expected = [
-            self.expect.switches.as_ref(),
-            self.expect.units.as_ref(),
-            Some(&self.expect.check),
-        ];
-        let promised = expected
-            .into_iter()
-            .flatten()
-            .flat_map(Formula::names)
-            .find(|n| !known(n));
+        let expected = [self.expect.switches.as_ref(), self.expect.units.as_ref(), Some(&self.expect.check)];
+        let promised = expected.into_iter().flatten().flat_map(Formula::names).find(|n| !known(n));
         let divisors = std::iter::once(&self.divisor).chain(self.beside.values().map(|b| &b.divisor));
         let mut divided = divisors.flat_map(Formula::names);
         let divided = divided.find(|n| !known(n) && !OBSERVED.contains(n));
@@ -235,9 +218,7 @@ impl Definition {
 
     /// The family: what stands before the point.
     pub fn family(&self) -> &str {
-        self.id
-            .split_once('.')
-            .map_or(self.id.as_str(), |(family, _)| family)
+        self.id.split_once('.').map_or(self.id.as_str(), |(family, _)| family)
     }
 
     /// All combinations of the parameters' values in a profile, or of all their values.
@@ -260,13 +241,20 @@ impl Definition {
         grid
     }
 
+    /// Placements in a profile, or all.
+    pub fn placements(&self, profile: Option<&str>) -> Vec<&str> {
+        let narrowed = profile.and_then(|p| self.profile.get(p)?.get(PLACEMENTS_KEY));
+        let kept = |p: &&String| narrowed.is_none_or(|n| n.iter().any(|v| v.to_string() == **p));
+        self.placements.iter().filter(kept).map(String::as_str).collect()
+    }
+
     /// Whether quick's default set has the cell with these values.
     pub fn in_default_set(&self, params: &[(String, ParamValue)]) -> bool {
         match &self.default {
             InDefault::All(all) => *all,
-            InDefault::These(values) => values
-                .iter()
-                .all(|(name, value)| params.iter().any(|(n, v)| n == name && v == value)),
+            InDefault::These(values) => {
+                values.iter().all(|(name, value)| params.iter().any(|(n, v)| n == name && v == value))
+            }
         }
     }
 }
@@ -281,7 +269,7 @@ mod tests {
         question = "?"
         unit = "ns/switch"
         better = "lower"
-        placements = ["same-core"]
+        placements = ["same-core", "free"]
         default = { tasks = 2 }
         divisor = "switches"
         witness = "w"
@@ -291,6 +279,8 @@ mod tests {
         save = ["abi", "full"]
         [profile.quick]
         tasks = [2, 1024]
+        [profile.smoke]
+        placements = ["free"]
         [expect]
         switches = "tasks * iterations"
         check = "tasks * iterations + 1"
@@ -306,11 +296,7 @@ mod tests {
         };
         assert_eq!(formula.evaluate(lookup), Some(29));
         assert_eq!(formula.evaluate(|_| None), None);
-        assert_eq!(
-            formula.evaluate(|_| Some(u64::MAX)),
-            None,
-            "an overflow is no value"
-        );
+        assert_eq!(formula.evaluate(|_| Some(u64::MAX)), None, "an overflow is no value");
         for bad in ["", "2 *", "a - b", "f(x)", "2 ** 3"] {
             assert!(Formula::try_from(bad.to_owned()).is_err(), "{bad}");
         }
@@ -325,6 +311,8 @@ mod tests {
         assert_eq!(quick[0][0].0, "tasks");
         assert_eq!(quick[0][1].0, "save");
         assert!(definition.in_default_set(&quick[0]));
+        assert_eq!(definition.placements(Some("smoke")), ["free"]);
+        assert_eq!(definition.placements(Some("quick")), ["same-core", "free"]);
         assert!(!definition.in_default_set(&quick[3]));
     }
 
@@ -332,7 +320,8 @@ mod tests {
     fn a_definition_with_a_fault_is_refused_by_name() {
         let faults = [
             (r#"id = "switch.yield""#, r#"id = "yield""#, "family.name"),
-            (r#"["same-core"]"#, r#"["on-the-moon"]"#, "on-the-moon"),
+            (r#"["same-core", "free"]"#, r#"["on-the-moon"]"#, "on-the-moon"),
+            (r#"placements = ["free"]"#, r#"placements = ["one-core"]"#, "one-core"),
             ("[profile.quick]", "[profile.leisurely]", "leisurely"),
             ("tasks * iterations + 1", "jobs * iterations", "jobs"),
             ("witness", "witless", "witless"),

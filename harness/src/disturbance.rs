@@ -32,10 +32,7 @@ impl Disturbance {
             read.migrations += migrations.unwrap_or(0);
             // The command, in parentheses, may hold spaces; major faults are the tenth field after it.
             let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-            let faults = fields
-                .split_ascii_whitespace()
-                .nth(9)
-                .and_then(|n| n.parse::<u64>().ok());
+            let faults = fields.split_ascii_whitespace().nth(9).and_then(|n| n.parse::<u64>().ok());
             read.faults += faults.unwrap_or(0);
         }
         read

@@ -1,6 +1,6 @@
 //! From what was measured to the result document. Pure; and reading one back.
 
-use crate::contender::Contender;
+use crate::contender::{Contender, Kind};
 use crate::error::{Error, Result};
 use crate::parent::Fault;
 use crate::plan::{Group, Plan};
@@ -37,24 +37,16 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
         let blocks: Vec<&BlockRecord> = outcome.blocks.iter().filter(|b| b.cell == group.id).collect();
         for contender in &group.contenders {
             let cell = measured_cell(group, contender, &blocks, outcome);
-            warnings.extend(disagreement(&cell));
+            warnings.extend(hidden_switches(&cell, contender));
             cells.push(cell);
         }
         for refused in &group.refused {
             let cell = blank_cell(group, &refused.contender);
-            cells.push(Cell {
-                status: refused.status,
-                reason: Some(refused.reason.clone()),
-                ..cell
-            });
+            cells.push(Cell { status: refused.status, reason: Some(refused.reason.clone()), ..cell });
         }
     }
     let mut seen = BTreeSet::new();
-    let definitions = plan
-        .groups
-        .iter()
-        .map(|g| g.definition)
-        .filter(|d| seen.insert(d.id.clone()));
+    let definitions = plan.groups.iter().map(|g| g.definition).filter(|d| seen.insert(d.id.clone()));
     let definitions = definitions.map(|d| Definition {
         id: d.id.clone(),
         question: d.question.clone(),
@@ -108,10 +100,7 @@ fn measured_cell(
         .collect();
     (cell.status, cell.reason) = match outcome.ended.get(&cell.id) {
         Some(Fault { status, reason }) => (*status, Some(reason.clone())),
-        None if records.is_empty() => (
-            Status::Skipped,
-            Some("the run ended before its first block".into()),
-        ),
+        None if records.is_empty() => (Status::Skipped, Some("the run ended before its first block".into())),
         None => (Status::Measured, None),
     };
     let stopped = outcome.stopped.get(&group.id).copied().unwrap_or(Stopped::Budget);
@@ -144,50 +133,28 @@ fn metric(
     stopped: Stopped,
 ) -> Metric {
     let definition = group.definition;
-    let unit = definition
-        .beside
-        .get(name)
-        .map_or(&definition.unit, |beside| &beside.unit);
+    let unit = definition.beside.get(name).map_or(&definition.unit, |beside| &beside.unit);
     let samples: Vec<Sample> = records
         .iter()
-        .filter_map(|(block, record)| {
-            Some(Sample {
-                block: *block,
-                value: *record.values.get(name)?,
-            })
-        })
+        .filter_map(|(block, record)| Some(Sample { block: *block, value: *record.values.get(name)? }))
         .collect();
     let interval = stats::Sample::new(samples.iter().map(|s| s.value)).and_then(|s| stats::interval(&s));
-    let minima = records
-        .iter()
-        .filter_map(|(_, record)| record.minima.get(name).copied());
-    let others = group
-        .contenders
-        .iter()
-        .filter(|other| other.id() != contender.id());
+    let minima = records.iter().filter_map(|(_, record)| record.minima.get(name).copied());
+    let others = group.contenders.iter().filter(|other| other.id() != contender.id());
     Metric {
         unit: unit.clone(),
         better: definition.better,
         minimum: minima.reduce(f64::min),
         samples,
-        estimate: interval.map(
-            |Interval {
-                 median,
-                 low,
-                 high,
-                 level,
-             }| Estimate {
-                median,
-                low,
-                high,
-                level,
-                method: "order-statistic".into(),
-                stopped,
-            },
-        ),
-        ratios: others
-            .filter_map(|other| ratio(group, contender.id(), other.id(), name, blocks))
-            .collect(),
+        estimate: interval.map(|Interval { median, low, high, level }| Estimate {
+            median,
+            low,
+            high,
+            level,
+            method: "order-statistic".into(),
+            stopped,
+        }),
+        ratios: others.filter_map(|other| ratio(group, contender.id(), other.id(), name, blocks)).collect(),
     }
 }
 
@@ -203,11 +170,7 @@ fn ratio(
     let log = |block: &&BlockRecord| {
         let (a, b) = (of_contender(block, contender)?, of_contender(block, to)?);
         if block.workers.len() == 2 && metric == group.method().primary() && !a.minima.is_empty() {
-            let order: Vec<usize> = block
-                .order
-                .bytes()
-                .map(|letter| usize::from(letter - b'A'))
-                .collect();
+            let order: Vec<usize> = block.order.bytes().map(|letter| usize::from(letter - b'A')).collect();
             let first_is_a = block.workers.first().is_some_and(|w| w.contender == contender);
             let order: Vec<usize> = order.iter().map(|who| who ^ usize::from(!first_is_a)).collect();
             return stats::ratio::of_slices(&order, &costs(a), &costs(b));
@@ -216,30 +179,14 @@ fn ratio(
     };
     let logs: Vec<f64> = blocks.iter().filter_map(log).collect();
     let count = u32::try_from(logs.len()).ok()?;
-    let Interval {
-        median,
-        low,
-        high,
-        level,
-    } = stats::ratio::over_blocks(logs)?;
-    Some(Ratio {
-        to: to.into(),
-        median,
-        low,
-        high,
-        level,
-        blocks: count,
-    })
+    let Interval { median, low, high, level } = stats::ratio::over_blocks(logs)?;
+    Some(Ratio { to: to.into(), median, low, high, level, blocks: count })
 }
 
 /// Cost of an operation in each slice of a worker.
 fn costs(record: &WorkerRecord) -> Vec<f64> {
     let operations_per_slice = record.operations as f64 / record.slices_ns.len() as f64;
-    record
-        .slices_ns
-        .iter()
-        .map(|ns| *ns as f64 / operations_per_slice)
-        .collect()
+    record.slices_ns.iter().map(|ns| *ns as f64 / operations_per_slice).collect()
 }
 
 fn ledger(records: &[(u32, &WorkerRecord)]) -> Option<Ledger> {
@@ -258,32 +205,21 @@ fn ledger(records: &[(u32, &WorkerRecord)]) -> Option<Ledger> {
 
 /// The bill of the worker in the middle, whole: components averaged apart would not add up.
 fn typical_memory(records: &[(u32, &WorkerRecord)]) -> Option<Memory> {
-    let mut bills: Vec<&Memory> = records
-        .iter()
-        .filter_map(|(_, record)| record.memory.as_ref())
-        .collect();
+    let mut bills: Vec<&Memory> = records.iter().filter_map(|(_, record)| record.memory.as_ref()).collect();
     bills.sort_by(|a, b| a.per_unit_bytes.total.total_cmp(&b.per_unit_bytes.total));
     bills.get(bills.len().checked_sub(1)? / 2).copied().cloned()
 }
 
-/// The kernel's count beside the worker's own, where both exist and differ by more than bookkeeping.
-fn disagreement(cell: &Cell) -> Option<String> {
-    let Counter {
-        state: CounterState::Counted,
-        per_op: Some(per_op),
-        ..
-    } = cell.counters.get("context-switches")?
+/// Units that the kernel does not see must not cost switches of the kernel's: that would be their hidden price.
+fn hidden_switches(cell: &Cell, contender: &Contender) -> Option<String> {
+    let Counter { state: CounterState::Counted, per_op: Some(per_op), .. } =
+        cell.counters.get("context-switches")?
     else {
         return None;
     };
-    // A unit that the kernel does not see must not cost switches of the kernel's: that would be its hidden price.
-    let of_kernel = cell.ledger.as_ref()?.switches.as_ref()?.source == "perf";
-    let hidden = !of_kernel && *per_op > 0.01;
+    let hidden = contender.manifest.kind != Kind::Thread && *per_op > 0.01;
     hidden.then(|| {
-        format!(
-            "{}: {per_op:.3} kernel switches an operation, though it promises none",
-            cell.id
-        )
+        format!("{}: {per_op:.3} kernel switches an operation, though its units are not threads", cell.id)
     })
 }
 
@@ -292,10 +228,7 @@ pub fn read<D: Document>(path: &Path) -> Result<D> {
     let about = |e: &dyn std::fmt::Display| Error::document(format!("cannot read {}: {e}", path.display()));
     let size = fs::metadata(path).map_err(|e| about(&e))?.len();
     if size > switchmark_schema::MAX_BYTES {
-        return Err(about(&format!(
-            "{size} bytes, more than {}",
-            switchmark_schema::MAX_BYTES
-        )));
+        return Err(about(&format!("{size} bytes, more than {}", switchmark_schema::MAX_BYTES)));
     }
     let text = fs::read_to_string(path).map_err(|e| about(&e))?;
     switchmark_schema::read(&text).map_err(|e| about(&e))
@@ -304,14 +237,8 @@ pub fn read<D: Document>(path: &Path) -> Result<D> {
 /// Writes a file whole: beside its place first, then renamed into it, so that no reader sees half of it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let about = |e: std::io::Error| Error::document(format!("cannot write {}: {e}", path.display()));
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".switchmark-")
-        .tempfile_in(folder)
-        .map_err(about)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".switchmark-").tempfile_in(folder).map_err(about)?;
     file.write_all(bytes).map_err(about)?;
     // A document is for others to read: the usual permissions, not those of a temporary file.
     let usual = std::os::unix::fs::PermissionsExt::from_mode(0o644);

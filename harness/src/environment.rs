@@ -10,11 +10,8 @@ use switchmark_schema::Machine;
 pub fn machine(cpus: &Cpus, pmu: bool) -> Machine {
     let cpuinfo = read("/proc/cpuinfo");
     let field = |name: &str| {
-        let line = cpuinfo
-            .lines()
-            .find(|line| line.split(':').next().is_some_and(|k| k.trim() == name));
-        line.and_then(|line| line.split_once(':'))
-            .map(|(_, value)| value.trim().to_owned())
+        let line = cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|k| k.trim() == name));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
     };
     let cpu = field("model name").unwrap_or_else(|| "unknown".into());
     let virtual_machine = field("flags").is_some_and(|f| f.split(' ').any(|flag| flag == "hypervisor"));
@@ -24,21 +21,12 @@ pub fn machine(cpus: &Cpus, pmu: bool) -> Machine {
         named => named.into(),
     };
     let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
-    let online = cpuinfo
-        .lines()
-        .filter(|line| line.starts_with("processor"))
-        .count();
+    let online = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     let numa_nodes = count_nodes();
     let memory_kib = proc_field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0);
     // Major and minor of the kernel alone: a patch level does not change what a switch costs.
     let series: Vec<&str> = kernel.splitn(3, '.').take(2).collect();
-    let key = key(&[
-        &cpu,
-        &online.to_string(),
-        &numa_nodes.to_string(),
-        &series.join("."),
-        &hypervisor,
-    ]);
+    let key = key(&[&cpu, &online.to_string(), &numa_nodes.to_string(), &series.join("."), &hypervisor]);
     Machine {
         key,
         cpu,
@@ -78,10 +66,7 @@ pub fn steal_ticks(cpus: &[usize]) -> u64 {
 /// Microseconds in which some task waited for a CPU since boot; 0 where the kernel keeps no such book.
 pub fn pressure_us() -> u64 {
     let pressure = read("/proc/pressure/cpu");
-    let some = pressure
-        .lines()
-        .find(|line| line.starts_with("some"))
-        .and_then(|l| l.split("total=").nth(1));
+    let some = pressure.lines().find(|line| line.starts_with("some")).and_then(|l| l.split("total=").nth(1));
     some.and_then(|total| total.trim().parse().ok()).unwrap_or(0)
 }
 
@@ -92,25 +77,14 @@ pub fn proc_field(text: &str, name: &str) -> Option<u64> {
 }
 
 fn count_nodes() -> u32 {
-    let nodes = fs::read_dir("/sys/devices/system/node")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let numbered = |name: &str| {
-        name.strip_prefix("node")
-            .is_some_and(|n| n.parse::<u32>().is_ok())
-    };
-    let count = nodes
-        .filter(|entry| entry.file_name().to_str().is_some_and(numbered))
-        .count();
+    let nodes = fs::read_dir("/sys/devices/system/node").into_iter().flatten().flatten();
+    let numbered = |name: &str| name.strip_prefix("node").is_some_and(|n| n.parse::<u32>().is_ok());
+    let count = nodes.filter(|entry| entry.file_name().to_str().is_some_and(numbered)).count();
     u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
 fn first_of(paths: &[&str]) -> Option<String> {
-    paths
-        .iter()
-        .map(|path| read(path).trim().to_owned())
-        .find(|text| !text.is_empty())
+    paths.iter().map(|path| read(path).trim().to_owned()).find(|text| !text.is_empty())
 }
 
 fn read(path: &str) -> String {
@@ -127,11 +101,7 @@ mod tests {
         assert_eq!(base.len(), 12);
         assert_ne!(base, key(&["cpu", "4", "1", "6.18", "kvm"]));
         let cpus = Cpus::allowed(None).unwrap();
-        assert_eq!(
-            machine(&cpus, true).key,
-            machine(&cpus, false).key,
-            "a permission is not a machine"
-        );
+        assert_eq!(machine(&cpus, true).key, machine(&cpus, false).key, "a permission is not a machine");
     }
 
     #[test]

@@ -41,34 +41,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Usage or configuration: exit 2.
     pub fn usage(message: impl Into<String>) -> Error {
-        Error {
-            kind: Kind::Usage,
-            message: message.into(),
-        }
+        Error { kind: Kind::Usage, message: message.into() }
     }
 
     /// A worker: exit 3.
     pub fn worker(message: impl Into<String>) -> Error {
-        Error {
-            kind: Kind::Worker,
-            message: message.into(),
-        }
+        Error { kind: Kind::Worker, message: message.into() }
     }
 
     /// A document or the file system: exit 5.
     pub fn document(message: impl Into<String>) -> Error {
-        Error {
-            kind: Kind::Document,
-            message: message.into(),
-        }
+        Error { kind: Kind::Document, message: message.into() }
     }
 
     /// Interrupted: exit 130.
     pub fn interrupted(message: impl Into<String>) -> Error {
-        Error {
-            kind: Kind::Interrupted,
-            message: message.into(),
-        }
+        Error { kind: Kind::Interrupted, message: message.into() }
     }
 }
 

@@ -33,30 +33,19 @@ pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample)
             )));
         }
     } else if sample.check != check {
-        return Err(Fault::failed(format!(
-            "wrong answer: expected {check}, got {}",
-            sample.check
-        )));
+        return Err(Fault::failed(format!("wrong answer: expected {check}, got {}", sample.check)));
     }
     if let Some(units) = &expect.units {
         let units = promised(group, sample, units)?;
         if sample.units != units {
-            return Err(Fault::invalid(format!(
-                "expected {units} units, {} were created",
-                sample.units
-            )));
+            return Err(Fault::invalid(format!("expected {units} units, {} were created", sample.units)));
         }
     }
-    let (promised, observed) = (
-        promised_switches(group, contender.manifest.kind, sample),
-        sample.switches,
-    );
+    let (promised, observed) = (promised_switches(group, contender.manifest.kind, sample), sample.switches);
     if let (Some(expected), Some(observed)) = (promised, observed)
         && off(observed, expected, SWITCHES)
     {
-        return Err(Fault::invalid(format!(
-            "expected {expected} switches, counted {observed}"
-        )));
+        return Err(Fault::invalid(format!("expected {expected} switches, counted {observed}")));
     }
     Ok(())
 }
@@ -75,11 +64,7 @@ fn promised_switches(group: &Group<'_>, kind: Kind, sample: &Sample) -> Option<u
 pub(crate) fn kernel_switches(group: &Group<'_>, sample: &Sample, observed: u64) -> Option<Switches> {
     group.definition.expect.switches.as_ref()?;
     let expected = promised_switches(group, Kind::Thread, sample);
-    Some(Switches {
-        expected,
-        observed,
-        source: "perf".into(),
-    })
+    Some(Switches { expected, observed, source: "perf".into() })
 }
 
 /// The kernel's count against the promise.
@@ -120,9 +105,7 @@ fn promised(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64
         "iterations" => Some(sample.iterations),
         name => group.number(name),
     };
-    formula
-        .evaluate(lookup)
-        .ok_or_else(|| Fault::failed("a formula of the definition has no value here"))
+    formula.evaluate(lookup).ok_or_else(|| Fault::failed("a formula of the definition has no value here"))
 }
 
 /// What a formula says after the work: also over what the sample observed. Never zero: it divides.
@@ -149,19 +132,13 @@ pub(crate) fn divisor(group: &Group<'_>, sample: &Sample) -> Result<u64, Fault> 
 /// The books of all slices of a worker together.
 pub(crate) fn of(group: &Group<'_>, contender: &Contender, samples: &[Sample]) -> Ledger {
     let peak_live = samples.iter().map(|s| s.peak_live).max().unwrap_or(0);
-    let expected: Option<u64> = samples
-        .iter()
-        .map(|s| promised_switches(group, contender.manifest.kind, s))
-        .sum();
+    let expected: Option<u64> =
+        samples.iter().map(|s| promised_switches(group, contender.manifest.kind, s)).sum();
     let observed: Option<u64> = samples.iter().map(|s| s.switches).sum();
     Ledger {
         units: samples.iter().map(|s| s.units).sum(),
         peak_live,
-        switches: observed.map(|observed| Switches {
-            expected,
-            observed,
-            source: "worker".into(),
-        }),
+        switches: observed.map(|observed| Switches { expected, observed, source: "worker".into() }),
     }
 }
 
@@ -170,10 +147,7 @@ mod tests {
     use super::*;
 
     fn slice(inside_ms: u64, wall_ms: u64, cpu_ms: u64) -> Result<(), Fault> {
-        let sample = Sample {
-            elapsed_ns: inside_ms * 1_000_000,
-            ..Sample::default()
-        };
+        let sample = Sample { elapsed_ns: inside_ms * 1_000_000, ..Sample::default() };
         let [wall, cpu] = [wall_ms, cpu_ms].map(Duration::from_millis);
         confirmed(&sample, Outside { wall, cpu })
     }
@@ -191,10 +165,7 @@ mod tests {
 
     #[test]
     fn work_outside_the_time_and_time_out_of_nowhere_are_refuted() {
-        assert!(
-            slice(100, 110, 110).is_err(),
-            "a tenth of the work is not in the time"
-        );
+        assert!(slice(100, 110, 110).is_err(), "a tenth of the work is not in the time");
         assert!(slice(100, 90, 90).is_err(), "more time than passed");
     }
 }

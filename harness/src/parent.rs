@@ -27,18 +27,12 @@ pub struct Fault {
 impl Fault {
     /// The worker crashed, hung or answered wrongly.
     pub fn failed(reason: impl Into<String>) -> Fault {
-        Fault {
-            status: Status::Failed,
-            reason: reason.into(),
-        }
+        Fault { status: Status::Failed, reason: reason.into() }
     }
 
     /// The worker's own books refute its number.
     pub fn invalid(reason: impl Into<String>) -> Fault {
-        Fault {
-            status: Status::Invalid,
-            reason: reason.into(),
-        }
+        Fault { status: Status::Invalid, reason: reason.into() }
     }
 }
 
@@ -105,15 +99,9 @@ impl<'a> Worker<'a> {
         let cannot =
             |what: &str, e: io::Error| Fault::failed(format!("cannot {what} {}: {e}", contender.id()));
         let errors = tempfile::tempfile().map_err(|e| cannot("keep the standard error of", e))?;
-        let kept = errors
-            .try_clone()
-            .map_err(|e| cannot("keep the standard error of", e))?;
+        let kept = errors.try_clone().map_err(|e| cannot("keep the standard error of", e))?;
         // In a group of its own: Ctrl-C at the terminal is for the parent, which ends its workers itself.
-        command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(kept);
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(kept);
         let mut child = {
             let _pinned = Pinned::to(cpus).map_err(|e| cannot("pin", e))?;
             command.spawn().map_err(|e| cannot("start", e))?
@@ -122,20 +110,9 @@ impl<'a> Worker<'a> {
         let (Some(requests), Some(replies)) = (requests, replies) else {
             return Err(Fault::failed("a worker without pipes"));
         };
-        let mut worker = Worker {
-            host,
-            child,
-            requests,
-            replies,
-            pending: Vec::new(),
-            errors,
-        };
+        let mut worker = Worker { host, child, requests, replies, pending: Vec::new(), errors };
         let attach = |events: &Vec<Event>| Attached::to(worker.pid(), events);
-        let attached = sets
-            .iter()
-            .map(attach)
-            .collect::<io::Result<_>>()
-            .map_err(|e| cannot("count", e))?;
+        let attached = sets.iter().map(attach).collect::<io::Result<_>>().map_err(|e| cannot("count", e))?;
         if contender.folder.is_some() {
             // The shim waits for one byte, so that the counters are there before the contender is.
             worker.requests.write_all(b"\n").map_err(|e| cannot("start", e))?;
@@ -147,9 +124,9 @@ impl<'a> Worker<'a> {
     fn hello(&mut self, id: &str) -> Result<(), Fault> {
         match self.ask(&Request::Hello)? {
             Reply::Hello(Identity { contender, .. }) if contender == id => Ok(()),
-            Reply::Hello(Identity { contender, .. }) => Err(Fault::failed(format!(
-                "the worker calls itself {contender}, its manifest {id}"
-            ))),
+            Reply::Hello(Identity { contender, .. }) => {
+                Err(Fault::failed(format!("the worker calls itself {contender}, its manifest {id}")))
+            }
             other => Err(Fault::failed(format!("answered hello with `{other}`"))),
         }
     }
@@ -169,10 +146,7 @@ impl<'a> Worker<'a> {
     pub fn prepare(&mut self, cell: Prepare) -> Result<(), Fault> {
         match self.ask(&Request::Prepare(cell))? {
             Reply::Ready { .. } => Ok(()),
-            Reply::Unsupported { reason } => Err(Fault {
-                status: Status::Unsupported,
-                reason,
-            }),
+            Reply::Unsupported { reason } => Err(Fault { status: Status::Unsupported, reason }),
             other => Err(Fault::failed(format!("answered prepare with `{other}`"))),
         }
     }
@@ -181,16 +155,12 @@ impl<'a> Worker<'a> {
     pub fn slice(&mut self, iterations: u64) -> Result<(Sample, Outside), Fault> {
         let (used, start) = (self.cpu_time(), Instant::now());
         let reply = self.ask(&Request::Slice { iterations })?;
-        let outside = Outside {
-            wall: start.elapsed(),
-            cpu: self.cpu_time().saturating_sub(used),
-        };
+        let outside = Outside { wall: start.elapsed(), cpu: self.cpu_time().saturating_sub(used) };
         match reply {
             Reply::Sample(sample) if sample.iterations == iterations => Ok((sample, outside)),
-            Reply::Sample(sample) => Err(Fault::failed(format!(
-                "asked for {iterations} iterations, did {}",
-                sample.iterations
-            ))),
+            Reply::Sample(sample) => {
+                Err(Fault::failed(format!("asked for {iterations} iterations, did {}", sample.iterations)))
+            }
             other => Err(Fault::failed(format!("answered a slice with `{other}`"))),
         }
     }
@@ -218,16 +188,9 @@ impl<'a> Worker<'a> {
     fn ask(&mut self, request: &Request) -> Result<Reply, Fault> {
         if !self.pending.is_empty() {
             let noise = String::from_utf8_lossy(&self.pending).trim_end().to_owned();
-            return Err(Fault::failed(format!(
-                "spoke out of turn: `{}`",
-                shortened(&noise)
-            )));
+            return Err(Fault::failed(format!("spoke out of turn: `{}`", shortened(&noise))));
         }
-        if self
-            .requests
-            .write_all(format!("{request}\n").as_bytes())
-            .is_err()
-        {
+        if self.requests.write_all(format!("{request}\n").as_bytes()).is_err() {
             return Err(self.death(request));
         }
         let line = self.line(request)?;
@@ -261,9 +224,7 @@ impl<'a> Worker<'a> {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let seconds = self.host.timeout.as_secs_f64();
-                return Err(Fault::failed(format!(
-                    "hangs: no reply to `{request}` within {seconds} s"
-                )));
+                return Err(Fault::failed(format!("hangs: no reply to `{request}` within {seconds} s")));
             }
             match sys::wait_readable(self.replies.as_fd(), left.min(GLANCE)) {
                 Ok(false) => continue,
@@ -302,11 +263,7 @@ impl<'a> Worker<'a> {
         let said = shortened(said.trim());
         let verb = request.to_string();
         let verb = verb.split(' ').next().unwrap_or_default();
-        let what = if said.is_empty() {
-            String::new()
-        } else {
-            format!(": {said}")
-        };
+        let what = if said.is_empty() { String::new() } else { format!(": {said}") };
         Fault::failed(format!("the worker {how} in `{verb}`{what}"))
     }
 }

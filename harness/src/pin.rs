@@ -41,10 +41,9 @@ impl Cpus {
         let last = *self.0.last().expect("at least one CPU is allowed");
         match placement {
             "same-core" => Ok(vec![last]),
-            "cross-core" if self.0.len() < 2 => Err(format!(
-                "cross-core needs two CPUs; allowed: {}",
-                format_list(&self.0)
-            )),
+            "cross-core" if self.0.len() < 2 => {
+                Err(format!("cross-core needs two CPUs; allowed: {}", format_list(&self.0)))
+            }
             "cross-core" => Ok(vec![last, self.0[0]]),
             "all-cores" | "free" => Ok(self.0.iter().rev().copied().collect()),
             other => Err(format!("placement {other} is not part of this version")),
@@ -53,12 +52,7 @@ impl Cpus {
 
     /// Where the parent waits while a placement is measured: elsewhere, if there is an elsewhere.
     pub fn aside(&self, placement: &[usize]) -> Vec<usize> {
-        let others: Vec<usize> = self
-            .0
-            .iter()
-            .copied()
-            .filter(|cpu| !placement.contains(cpu))
-            .collect();
+        let others: Vec<usize> = self.0.iter().copied().filter(|cpu| !placement.contains(cpu)).collect();
         if others.is_empty() { self.0.clone() } else { others }
     }
 
@@ -153,12 +147,7 @@ mod tests {
         assert_eq!(cpus.of_placement("cross-core"), Ok(vec![5, 0]));
         assert_eq!(cpus.of_placement("all-cores"), Ok(vec![5, 1, 0]));
         assert_eq!(cpus.aside(&[5]), [0, 1]);
-        assert!(
-            Cpus(vec![3])
-                .of_placement("cross-core")
-                .unwrap_err()
-                .contains("allowed: 3")
-        );
+        assert!(Cpus(vec![3]).of_placement("cross-core").unwrap_err().contains("allowed: 3"));
         assert_eq!(Cpus(vec![3]).aside(&[3]), [3]);
     }
 

@@ -93,11 +93,7 @@ pub enum Method {
 impl Method {
     /// A definition's method follows from the unit of its answer.
     pub fn of(definition: &Definition) -> Method {
-        if definition.unit.starts_with("bytes/") {
-            Method::Population
-        } else {
-            Method::Slices
-        }
+        if definition.unit.starts_with("bytes/") { Method::Population } else { Method::Slices }
     }
 
     /// Name of the metric that answers the question.
@@ -152,13 +148,10 @@ impl Group<'_> {
 
     /// A numeric parameter.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.params
-            .iter()
-            .find(|(n, _)| n == name)
-            .and_then(|(_, value)| match value {
-                ParamValue::Number(n) => Some(*n),
-                ParamValue::Word(_) => None,
-            })
+        self.params.iter().find(|(n, _)| n == name).and_then(|(_, value)| match value {
+            ParamValue::Number(n) => Some(*n),
+            ParamValue::Word(_) => None,
+        })
     }
 }
 
@@ -201,10 +194,7 @@ impl<'a> Plan<'a> {
     pub fn new(selection: &Selection<'a>, seed: u64) -> Result<Plan<'a>> {
         if let Some(unknown) = unknown_name(selection) {
             let known: Vec<&str> = selection.contenders.iter().map(Contender::id).collect();
-            return Err(Error::usage(format!(
-                "unknown contender `{unknown}`; known: {}",
-                known.join(", ")
-            )));
+            return Err(Error::usage(format!("unknown contender `{unknown}`; known: {}", known.join(", "))));
         }
         let profile = selection.profile;
         let mut groups = groups(selection, Some(profile.name));
@@ -218,11 +208,7 @@ impl<'a> Plan<'a> {
                 "`{filter}` matches no cell; `switchmark list` shows them all"
             )));
         }
-        Ok(Plan {
-            profile,
-            seed,
-            groups,
-        })
+        Ok(Plan { profile, seed, groups })
     }
 
     /// Identity of the plan: what it measures and how often, not in which order.
@@ -248,7 +234,7 @@ fn groups<'a>(selection: &Selection<'a>, profile: Option<&str>) -> Vec<Group<'a>
             if selection.filter.is_none() && !definition.in_default_set(&params) {
                 continue;
             }
-            for placement in &definition.placements {
+            for placement in definition.placements(profile) {
                 if selection.placement.is_none_or(|p| p == placement) {
                     groups.extend(group(selection, definition, params.clone(), placement));
                 }
@@ -284,10 +270,7 @@ fn group<'a>(
     };
     for contender in selection.contenders {
         let id = contender.id();
-        if selection
-            .filter
-            .is_some_and(|filter| !filter.is_match(&group.cell(id)))
-        {
+        if selection.filter.is_some_and(|filter| !filter.is_match(&group.cell(id))) {
             continue;
         }
         let asked = selection.named.map(|named| named.iter().any(|name| name == id));
@@ -303,19 +286,10 @@ fn group<'a>(
             .refuses(&definition.id, &definition.model, placement)
             .or(nowhere.clone())
             .map(|reason| (Status::Unsupported, reason))
-            .or_else(|| {
-                contender
-                    .available()
-                    .err()
-                    .map(|reason| (Status::Skipped, reason))
-            });
+            .or_else(|| contender.available().err().map(|reason| (Status::Skipped, reason)));
         match refusal {
             None => group.contenders.push(contender),
-            Some((status, reason)) => group.refused.push(Refused {
-                contender: id.into(),
-                status,
-                reason,
-            }),
+            Some((status, reason)) => group.refused.push(Refused { contender: id.into(), status, reason }),
         }
     }
     (!group.contenders.is_empty() || !group.refused.is_empty()).then_some(group)
@@ -375,20 +349,12 @@ mod tests {
         for seed in 0..20 {
             let order = order(&mut Rng::with_seed(seed), 2, 16);
             assert_eq!(order.len(), 32);
-            assert!(
-                order.chunks(2).all(|pair| pair[0] != pair[1]),
-                "{}",
-                letters(&order)
-            );
+            assert!(order.chunks(2).all(|pair| pair[0] != pair[1]), "{}", letters(&order));
             assert!(["ABBABAABBAABABBA", "BAABABBAABBABAAB"].contains(&&letters(&order)[..16]));
         }
-        let starts: Vec<usize> = (0..20)
-            .map(|seed| self::order(&mut Rng::with_seed(seed), 2, 4)[0])
-            .collect();
-        assert!(
-            starts.contains(&0) && starts.contains(&1),
-            "the coin must have two sides"
-        );
+        let starts: Vec<usize> =
+            (0..20).map(|seed| self::order(&mut Rng::with_seed(seed), 2, 4)[0]).collect();
+        assert!(starts.contains(&0) && starts.contains(&1), "the coin must have two sides");
     }
 
     #[test]
@@ -447,12 +413,7 @@ mod tests {
         let mut ids = Vec::new();
         for group in &plan.groups {
             ids.extend(group.contenders.iter().map(|c| group.cell(c.id())));
-            ids.extend(
-                group
-                    .refused
-                    .iter()
-                    .map(|r| format!("!{}", group.cell(&r.contender))),
-            );
+            ids.extend(group.refused.iter().map(|r| format!("!{}", group.cell(&r.contender))));
         }
         Ok(ids)
     }
@@ -460,19 +421,10 @@ mod tests {
     #[test]
     fn without_a_filter_the_default_set_runs() {
         let ids = plan_ids(None, "quick", None).unwrap();
-        assert!(
-            ids.contains(&"switch.yield/tasks=2/same-core/coroutine".into()),
-            "{ids:?}"
-        );
+        assert!(ids.contains(&"switch.yield/tasks=2/same-core/coroutine".into()), "{ids:?}");
         assert!(ids.iter().all(|id| id.contains("tasks=2/")), "{ids:?}");
-        assert!(
-            ids.contains(&"!switch.handoff/tasks=2/cross-core/coroutine".into()),
-            "refusals are visible"
-        );
-        assert!(
-            !ids.iter().any(|id| id.ends_with("call")),
-            "a floor stays away from what it does not claim"
-        );
+        assert!(ids.contains(&"!switch.handoff/tasks=2/cross-core/coroutine".into()), "refusals are visible");
+        assert!(!ids.iter().any(|id| id.ends_with("call")), "a floor stays away from what it does not claim");
     }
 
     #[test]
@@ -488,10 +440,7 @@ mod tests {
     #[test]
     fn an_unknown_contender_is_refused_and_a_named_one_must_explain_itself() {
         let error = plan_ids(None, "quick", Some(&["gosched".into()])).unwrap_err();
-        assert!(
-            error.to_string().contains("gosched") && error.to_string().contains("coroutine"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("gosched") && error.to_string().contains("coroutine"), "{error}");
         let ids = plan_ids(Some("yield"), "smoke", Some(&["call".into()])).unwrap();
         assert_eq!(ids, ["!switch.yield/tasks=2/same-core/call"]);
     }

@@ -142,9 +142,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn parse(line: &'a str) -> Result<Line<'a>, ProtocolError> {
         let mut words = line.split_ascii_whitespace();
-        let verb = words
-            .next()
-            .ok_or_else(|| ProtocolError("an empty line".into()))?;
+        let verb = words.next().ok_or_else(|| ProtocolError("an empty line".into()))?;
         let pairs = words
             .map(|word| {
                 let (key, value) = word
@@ -160,23 +158,16 @@ impl<'a> Line<'a> {
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        self.pairs
-            .iter()
-            .find(|(k, _)| *k == key)
-            .map(|(_, v)| v.as_str())
+        self.pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())
     }
 
     fn required(&self, key: &str) -> Result<&str, ProtocolError> {
-        self.text(key)
-            .ok_or_else(|| ProtocolError(format!("`{}` without `{key}=`", self.verb)))
+        self.text(key).ok_or_else(|| ProtocolError(format!("`{}` without `{key}=`", self.verb)))
     }
 
     fn optional_count(&self, key: &str) -> Result<Option<u64>, ProtocolError> {
         self.text(key)
-            .map(|v| {
-                v.parse()
-                    .map_err(|_| ProtocolError(format!("`{key}={v}` is not a count")))
-            })
+            .map(|v| v.parse().map_err(|_| ProtocolError(format!("`{key}={v}` is not a count"))))
             .transpose()
     }
 
@@ -199,12 +190,7 @@ impl fmt::Display for Request {
         match self {
             Request::Hello => write!(f, "hello protocol={PROTOCOL}"),
             Request::Prepare(p) => {
-                write!(
-                    f,
-                    "prepare workload={} model={}",
-                    encoded(&p.workload),
-                    encoded(&p.model)
-                )?;
+                write!(f, "prepare workload={} model={}", encoded(&p.workload), encoded(&p.model))?;
                 write!(f, " placement={} cpus={}", encoded(&p.placement), joined(&p.cpus))?;
                 for (name, value) in &p.params {
                     write!(f, " {}={}", encoded(name), encoded(&value.to_string()))?;
@@ -227,27 +213,21 @@ impl Request {
         match line.verb {
             "hello" => match line.required("protocol")? {
                 PROTOCOL => Ok(Request::Hello),
-                other => Err(ProtocolError(format!(
-                    "this worker speaks {PROTOCOL}, not {other}"
-                ))),
+                other => Err(ProtocolError(format!("this worker speaks {PROTOCOL}, not {other}"))),
             },
             "prepare" => {
                 let cpus = line
                     .required("cpus")?
                     .split(',')
-                    .map(|c| {
-                        c.parse()
-                            .map_err(|_| ProtocolError(format!("cpu `{c}` is not a number")))
-                    })
+                    .map(|c| c.parse().map_err(|_| ProtocolError(format!("cpu `{c}` is not a number"))))
                     .collect::<Result<_, _>>()?;
                 let params = line
                     .pairs
                     .iter()
                     .filter(|(k, _)| !PREPARE_KEYS.contains(k))
                     .map(|(k, v)| {
-                        let value = v
-                            .parse()
-                            .map_or_else(|_| ParamValue::Word(v.clone()), ParamValue::Number);
+                        let value =
+                            v.parse().map_or_else(|_| ParamValue::Word(v.clone()), ParamValue::Number);
                         ((*k).to_owned(), value)
                     })
                     .collect();
@@ -259,9 +239,7 @@ impl Request {
                     params,
                 }))
             }
-            "slice" => Ok(Request::Slice {
-                iterations: line.count("iterations")?,
-            }),
+            "slice" => Ok(Request::Slice { iterations: line.count("iterations")? }),
             "finish" => Ok(Request::Finish),
             other => Err(ProtocolError(format!("unknown request `{other}`"))),
         }
@@ -272,25 +250,14 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reply::Hello(who) => {
-                write!(
-                    f,
-                    "hello contender={} version={}",
-                    encoded(&who.contender),
-                    encoded(&who.version)
-                )?;
+                write!(f, "hello contender={} version={}", encoded(&who.contender), encoded(&who.version))?;
                 write!(f, " models={}", joined(&who.models))
             }
             Reply::Ready { address: None } => f.write_str("ready"),
-            Reply::Ready {
-                address: Some(address),
-            } => write!(f, "ready address={}", encoded(address)),
+            Reply::Ready { address: Some(address) } => write!(f, "ready address={}", encoded(address)),
             Reply::Unsupported { reason } => write!(f, "unsupported reason={}", encoded(reason)),
             Reply::Sample(s) => {
-                write!(
-                    f,
-                    "sample iterations={} elapsed_ns={}",
-                    s.iterations, s.elapsed_ns
-                )?;
+                write!(f, "sample iterations={} elapsed_ns={}", s.iterations, s.elapsed_ns)?;
                 write!(f, " units={} peak_live={}", s.units, s.peak_live)?;
                 let optional = [
                     ("switches", s.switches),
@@ -323,12 +290,8 @@ impl Reply {
                 version: line.required("version")?.to_owned(),
                 models: line.required("models")?.split(',').map(str::to_owned).collect(),
             })),
-            "ready" => Ok(Reply::Ready {
-                address: line.text("address").map(str::to_owned),
-            }),
-            "unsupported" => Ok(Reply::Unsupported {
-                reason: line.required("reason")?.to_owned(),
-            }),
+            "ready" => Ok(Reply::Ready { address: line.text("address").map(str::to_owned) }),
+            "unsupported" => Ok(Reply::Unsupported { reason: line.required("reason")?.to_owned() }),
             "sample" => Ok(Reply::Sample(Sample {
                 iterations: line.count("iterations")?,
                 elapsed_ns: line.count("elapsed_ns")?,
@@ -342,8 +305,7 @@ impl Reply {
                     Some(list) => list
                         .split(',')
                         .map(|v| {
-                            v.parse()
-                                .map_err(|_| ProtocolError(format!("latency `{v}` is not a count")))
+                            v.parse().map_err(|_| ProtocolError(format!("latency `{v}` is not a count")))
                         })
                         .collect::<Result<_, _>>()?,
                 },
@@ -375,12 +337,8 @@ mod tests {
 
     #[test]
     fn every_request_survives_the_wire() {
-        let requests = [
-            Request::Hello,
-            Request::Prepare(prepare()),
-            Request::Slice { iterations: 7 },
-            Request::Finish,
-        ];
+        let requests =
+            [Request::Hello, Request::Prepare(prepare()), Request::Slice { iterations: 7 }, Request::Finish];
         for request in requests {
             assert_eq!(Request::parse(&request.to_string()), Ok(request));
         }
@@ -407,12 +365,8 @@ mod tests {
                 models: vec!["yield-ring".into(), "bounce".into()],
             }),
             Reply::Ready { address: None },
-            Reply::Ready {
-                address: Some("127.0.0.1:80".into()),
-            },
-            Reply::Unsupported {
-                reason: "no %41 here: ünïcode\nand a line".into(),
-            },
+            Reply::Ready { address: Some("127.0.0.1:80".into()) },
+            Reply::Unsupported { reason: "no %41 here: ünïcode\nand a line".into() },
             Reply::Sample(full),
             Reply::Sample(Sample::default()),
             Reply::Done,
@@ -443,15 +397,7 @@ mod tests {
 
     #[test]
     fn noise_on_standard_output_is_an_error_not_a_panic() {
-        for line in [
-            "",
-            " ",
-            "Hello, world!",
-            "sample",
-            "hello a=b",
-            "ready x",
-            "sample iterations=%ff",
-        ] {
+        for line in ["", " ", "Hello, world!", "sample", "hello a=b", "ready x", "sample iterations=%ff"] {
             let _ = Reply::parse(line);
             let _ = Request::parse(line);
         }

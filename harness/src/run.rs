@@ -100,12 +100,7 @@ pub struct Counted {
 pub fn run(plan: &Plan<'_>, with: &Instrument<'_>, observe: &mut Observer<'_>) -> Result<Outcome> {
     let began = Instant::now();
     let budget = with.budget.or(plan.profile.budget);
-    let mut run = Run {
-        plan,
-        with,
-        iterations: BTreeMap::new(),
-        outcome: Outcome::default(),
-    };
+    let mut run = Run { plan, with, iterations: BTreeMap::new(), outcome: Outcome::default() };
     run.calibrate(observe)?;
     let mut looks = plan.profile.looks.iter().copied();
     let mut look = looks.next().unwrap_or(1);
@@ -126,10 +121,7 @@ pub fn run(plan: &Plan<'_>, with: &Instrument<'_>, observe: &mut Observer<'_>) -
         let spent = budget.is_some_and(|budget| began.elapsed() >= budget);
         open.retain(|&index| {
             let group = &plan.groups[index];
-            let narrow = plan
-                .profile
-                .width
-                .is_some_and(|w| run.width(group).is_some_and(|found| found <= w));
+            let narrow = plan.profile.width.is_some_and(|w| run.width(group).is_some_and(|found| found <= w));
             let stop = match (narrow, next) {
                 (_, None) => Stopped::Cap,
                 (true, _) => Stopped::Width,
@@ -172,19 +164,11 @@ impl<'a> Run<'a> {
     }
 
     fn calibrate(&mut self, observe: &mut Observer<'_>) -> Result<()> {
-        let cells: Vec<(&Group<'a>, &Contender)> = self
-            .plan
-            .groups
-            .iter()
-            .flat_map(|g| g.contenders.iter().map(move |c| (g, *c)))
-            .collect();
+        let cells: Vec<(&Group<'a>, &Contender)> =
+            self.plan.groups.iter().flat_map(|g| g.contenders.iter().map(move |c| (g, *c))).collect();
         for (done, (group, contender)) in cells.iter().enumerate() {
             let cell = group.cell(contender.id());
-            observe(Event::Calibrating {
-                cell: &cell,
-                done,
-                of: cells.len(),
-            })?;
+            observe(Event::Calibrating { cell: &cell, done, of: cells.len() })?;
             if self.interrupted() {
                 return Ok(());
             }
@@ -252,26 +236,19 @@ impl<'a> Run<'a> {
         iterations: u64,
     ) -> std::result::Result<Counted, Fault> {
         let sets = self.with.probed.sets();
-        let mut found = Counted {
-            counters: self.with.probed.refusals(),
-            switches: None,
-        };
+        let mut found = Counted { counters: self.with.probed.refusals(), switches: None };
         if sets.is_empty() {
             return Ok(found);
         }
         let (mut worker, mut attached) = self.start(group, contender, &sets)?;
-        let warmed = ledger::checked(group, contender, &worker.slice(iterations)?.0);
-        // A first slice may be off where it warms up; a second that is off is the cell's own fault.
-        warmed.or_else(|_| ledger::checked(group, contender, &worker.slice(iterations)?.0))?;
+        slice(group, contender, &mut worker, iterations)?;
         for set in &mut attached {
             let (sample, pairs) = around(set, &mut worker, iterations)?;
             let operations = ledger::divisor(group, &sample)?;
             for (event, before, after) in pairs {
                 let counter = counters::counted(before, after, operations);
                 if event.name == "context-switches" && contender.manifest.kind == Kind::Thread {
-                    found.switches = counter
-                        .value
-                        .and_then(|n| ledger::kernel_switches(group, &sample, n));
+                    found.switches = counter.value.and_then(|n| ledger::kernel_switches(group, &sample, n));
                 }
                 found.counters.insert(event.name.to_owned(), counter);
             }
@@ -340,10 +317,8 @@ impl<'a> Run<'a> {
                 return Ok(()); // The block in flight is lost, no other.
             }
             for worker in record.workers.iter().filter(|w| w.status != Status::Measured) {
-                let fault = Fault {
-                    status: worker.status,
-                    reason: worker.reason.clone().unwrap_or_default(),
-                };
+                let fault =
+                    Fault { status: worker.status, reason: worker.reason.clone().unwrap_or_default() };
                 self.outcome.ended.insert(group.cell(&worker.contender), fault);
             }
             observe(Event::Done(&record))?;
@@ -360,23 +335,14 @@ impl<'a> Run<'a> {
         let mut seats: Vec<Seat<'a>> = competitors
             .iter()
             .map(|contender| {
-                let iterations = self
-                    .iterations
-                    .get(&group.cell(contender.id()))
-                    .copied()
-                    .unwrap_or(1);
+                let iterations = self.iterations.get(&group.cell(contender.id())).copied().unwrap_or(1);
                 let warmed = self.start(group, contender, &[]).and_then(|(mut worker, _)| {
                     for _ in 0..contender.manifest.warmup {
                         slice(group, contender, &mut worker, iterations)?;
                     }
                     Ok(worker)
                 });
-                Seat {
-                    contender,
-                    iterations,
-                    worker: warmed,
-                    samples: Vec::new(),
-                }
+                Seat { contender, iterations, worker: warmed, samples: Vec::new() }
             })
             .collect();
         let order = order(rng, seats.len(), self.plan.profile.slices);
@@ -414,7 +380,7 @@ impl<'a> Run<'a> {
             if self.interrupted() {
                 break;
             }
-            let record = repeated(|| self.population(group, contender));
+            let record = repeated(POPULATIONS_AGAIN, || self.population(group, contender));
             workers.push(record.unwrap_or_else(|fault| WorkerRecord {
                 status: fault.status,
                 reason: Some(fault.reason),
@@ -440,9 +406,7 @@ impl<'a> Run<'a> {
     ) -> std::result::Result<WorkerRecord, Fault> {
         /// For the kernel to finish what growing began: exits of the former worker, per-CPU books.
         const SETTLE: Duration = Duration::from_millis(200);
-        let units = group
-            .number("units")
-            .ok_or_else(|| Fault::failed("the definition has no `units`"))?;
+        let units = group.number("units").ok_or_else(|| Fault::failed("the definition has no `units`"))?;
         let cannot = |e: std::io::Error| Fault::failed(format!("cannot read the memory ledgers: {e}"));
         let (mut worker, _) = self.start(group, contender, &[])?;
         let mut readings = Vec::new();
@@ -452,9 +416,7 @@ impl<'a> Run<'a> {
             ledger::checked(group, contender, &sample)?;
             if sample.parked != Some(population) {
                 let parked = sample.parked.map_or("none".to_owned(), |n| n.to_string());
-                return Err(Fault::failed(format!(
-                    "asked to park {population} units, parked {parked}"
-                )));
+                return Err(Fault::failed(format!("asked to park {population} units, parked {parked}")));
             }
             std::thread::sleep(SETTLE);
             slices_ns.push(sample.elapsed_ns);
@@ -471,11 +433,7 @@ impl<'a> Run<'a> {
             slices_ns,
             values: BTreeMap::from([("bytes".to_owned(), memory.per_unit_bytes.total)]),
             operations: units,
-            ledger: Some(Ledger {
-                units,
-                peak_live: units,
-                switches: None,
-            }),
+            ledger: Some(Ledger { units, peak_live: units, switches: None }),
             memory: Some(memory),
             ..empty_record(contender, units)
         })
@@ -501,27 +459,19 @@ impl<'a> Run<'a> {
             };
             stats::ratio::over_blocks(blocks.filter_map(log).collect::<Vec<f64>>())
         };
-        let base = competitors
-            .iter()
-            .find(|c| c.id() == "thread")
-            .or(competitors.first())
-            .copied()?;
+        let base = competitors.iter().find(|c| c.id() == "thread").or(competitors.first()).copied()?;
         let others = competitors.iter().filter(|c| c.id() != base.id());
         let widths: Option<Vec<f64>> = if competitors.len() == 1 {
             logs(base, None).map(|i| vec![i.relative_half_width()])
         } else {
-            others
-                .map(|c| logs(c, Some(base)).map(|i| i.relative_half_width()))
-                .collect()
+            others.map(|c| logs(c, Some(base)).map(|i| i.relative_half_width())).collect()
         };
         widths?.into_iter().reduce(f64::max)
     }
 
     fn widest(&self, open: &[usize]) -> Option<f64> {
         let width = self.plan.profile.width?;
-        let widths = open
-            .iter()
-            .filter_map(|&index| self.width(&self.plan.groups[index]));
+        let widths = open.iter().filter_map(|&index| self.width(&self.plan.groups[index]));
         widths.filter(|w| *w > width).reduce(f64::max)
     }
 }
@@ -568,10 +518,7 @@ fn pids<'s>(seats: &'s [Seat<'_>]) -> impl Iterator<Item = u32> + 's {
 /// CPU time of the workers that do not hold the baton: they should use none.
 fn waiting_cpu_time(seats: &[Seat<'_>], turn: usize) -> Duration {
     let waiting = seats.iter().enumerate().filter(|(seat, _)| *seat != turn);
-    waiting
-        .filter_map(|(_, seat)| seat.running())
-        .map(Worker::cpu_time)
-        .sum()
+    waiting.filter_map(|(_, seat)| seat.running()).map(Worker::cpu_time).sum()
 }
 
 fn empty_record(contender: &Contender, iterations: u64) -> WorkerRecord {
@@ -599,7 +546,7 @@ fn slice(
     worker: &mut Worker<'_>,
     iterations: u64,
 ) -> std::result::Result<Sample, Fault> {
-    repeated(|| {
+    repeated(SLICES_AGAIN, || {
         let (sample, outside) = worker.slice(iterations)?;
         ledger::checked(group, contender, &sample)?;
         ledger::confirmed(&sample, outside)?;
@@ -607,11 +554,20 @@ fn slice(
     })
 }
 
-/// Tries again what its own books or clocks refute: the host may have stalled between two readings. What is
-/// wrong three times running is wrong. A worker that failed is not asked again.
-fn repeated<T>(mut attempt: impl FnMut() -> std::result::Result<T, Fault>) -> std::result::Result<T, Fault> {
+/// A slice that its books or clocks refute is repeated so often before its cell is: among two threads the kernel
+/// at times lets a yield come back to who gave way, 1 to 2 % of them for some ten slices running.
+const SLICES_AGAIN: u32 = 15;
+
+/// A population takes a second, and is refuted when the machine books much for others meanwhile.
+const POPULATIONS_AGAIN: u32 = 2;
+
+/// Tries again what its own books or clocks refute, never what a worker that failed did.
+fn repeated<T>(
+    again: u32,
+    mut attempt: impl FnMut() -> std::result::Result<T, Fault>,
+) -> std::result::Result<T, Fault> {
     let mut result = attempt();
-    for _ in 0..2 {
+    for _ in 0..again {
         if !matches!(&result, Err(fault) if fault.status == Status::Invalid) {
             break;
         }
@@ -632,11 +588,7 @@ fn around(
 
 fn scaled(iterations: u64, factor: f64) -> u64 {
     let scaled = iterations as f64 * factor;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "bounded by 2^44, positive"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by 2^44, positive")]
     let scaled = scaled.clamp(1.0, (1_u64 << 44) as f64) as u64;
     scaled
 }
@@ -649,10 +601,7 @@ fn measured(
     samples: &[Sample],
 ) -> std::result::Result<WorkerRecord, Fault> {
     let definition = group.definition;
-    let beside = definition
-        .beside
-        .iter()
-        .map(|(name, beside)| (name.as_str(), &beside.divisor));
+    let beside = definition.beside.iter().map(|(name, beside)| (name.as_str(), &beside.divisor));
     let mut record = empty_record(contender, iterations);
     for (name, formula) in std::iter::once((group.method().primary(), &definition.divisor)).chain(beside) {
         let costs = samples.iter().map(|sample| {

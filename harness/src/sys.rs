@@ -16,9 +16,7 @@ pub(crate) fn affinity() -> io::Result<Vec<usize>> {
     }
     let limit = usize::try_from(libc::CPU_SETSIZE).expect("a positive constant");
     // SAFETY: every index is below CPU_SETSIZE.
-    Ok((0..limit)
-        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
-        .collect())
+    Ok((0..limit).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
 /// Lets this thread run on these CPUs only. Each must be below `CPU_SETSIZE`, as those of [`affinity`] are.
@@ -31,11 +29,7 @@ pub(crate) fn set_affinity(cpus: &[usize]) -> io::Result<()> {
     }
     // SAFETY: the size is that of the set behind the pointer, which lives through the call.
     let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes this thread run only where nothing else wants to.
@@ -43,20 +37,12 @@ pub(crate) fn become_idle_priority() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: 0 };
     // SAFETY: the parameter lives through the call; SCHED_IDLE takes priority 0.
     let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Waits until `fd` can be read or is closed by the other side; `false` when the time is up or a signal came.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
-    let mut poll = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one pollfd, which lives through the call.
     match unsafe { libc::poll(&raw mut poll, 1, millis) } {
@@ -77,17 +63,11 @@ pub(crate) fn process_cpu_time(pid: u32) -> io::Result<Duration> {
     if error != 0 {
         return Err(io::Error::from_raw_os_error(error));
     }
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the timespec lives through the call.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
-    Ok(Duration::new(
-        seconds,
-        u32::try_from(time.tv_nsec).map_err(io::Error::other)?,
-    ))
+    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).map_err(io::Error::other)?))
 }

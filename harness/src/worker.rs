@@ -34,9 +34,7 @@ pub fn serve(identity: Identity, open: impl FnOnce(&Prepare, Session) -> io::Res
 impl Session {
     /// Refuses the cell, with the reason that the reader of the result will see.
     pub fn unsupported(self, reason: impl Into<String>) -> io::Result<()> {
-        send(&Reply::Unsupported {
-            reason: reason.into(),
-        })?;
+        send(&Reply::Unsupported { reason: reason.into() })?;
         match receive()? {
             Some(Request::Finish) => send(&Reply::Done),
             Some(other) => Err(out_of_turn(&other)),

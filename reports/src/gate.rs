@@ -46,11 +46,7 @@ fn signed(x: f64) -> String {
     if !x.is_finite() {
         return "unbounded".into();
     }
-    let text = if x.abs() < 100.0 {
-        format!("{:.1}", x.abs())
-    } else {
-        digits(x.abs())
-    };
+    let text = if x.abs() < 100.0 { format!("{:.1}", x.abs()) } else { digits(x.abs()) };
     match text.as_str() {
         "0.0" => text,
         _ if x < 0.0 => format!("−{text}"),
@@ -60,11 +56,8 @@ fn signed(x: f64) -> String {
 
 /// Cells that are not plainly OK, the worst first, in the document's order otherwise.
 fn remarkable(doc: &GateDocument) -> Vec<&GateCell> {
-    let mut cells: Vec<&GateCell> = doc
-        .cells
-        .iter()
-        .filter(|c| c.verdict != Verdict::Ok || c.reason.is_some())
-        .collect();
+    let mut cells: Vec<&GateCell> =
+        doc.cells.iter().filter(|c| c.verdict != Verdict::Ok || c.reason.is_some()).collect();
     cells.sort_by_key(|c| weight(c.verdict));
     cells
 }
@@ -106,11 +99,8 @@ fn controls(doc: &GateDocument) -> Option<String> {
 }
 
 fn levels(cells: &[&GateCell]) -> Option<String> {
-    let mut levels: Vec<f64> = cells
-        .iter()
-        .filter_map(|c| c.estimate.map(|e| e.level))
-        .filter(|l| l.is_finite())
-        .collect();
+    let mut levels: Vec<f64> =
+        cells.iter().filter_map(|c| c.estimate.map(|e| e.level)).filter(|l| l.is_finite()).collect();
     levels.sort_by(f64::total_cmp);
     match (levels.first(), levels.last()) {
         (Some(a), Some(b)) if a.to_bits() == b.to_bits() => Some(level(*a)),
@@ -200,11 +190,8 @@ pub fn gate_markdown(doc: &GateDocument) -> String {
             );
         }
         if cells.len() > MOST_ROWS {
-            let _ = writeln!(
-                out,
-                "\n… and {} more; the gate's document has them all.",
-                cells.len() - MOST_ROWS
-            );
+            let _ =
+                writeln!(out, "\n… and {} more; the gate's document has them all.", cells.len() - MOST_ROWS);
         }
         if let Some(levels) = levels(&cells) {
             let _ = writeln!(

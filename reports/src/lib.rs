@@ -59,10 +59,9 @@ pub enum RenderError {
 impl fmt::Display for RenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RenderError::NoResult => write!(
-                f,
-                "cannot render a page of no result; name at least one result.json"
-            ),
+            RenderError::NoResult => {
+                write!(f, "cannot render a page of no result; name at least one result.json")
+            }
             RenderError::Page(cause) => write!(f, "cannot fill in the page: {cause}"),
             RenderError::Chart { name, cause } => write!(f, "cannot draw chart `{name}`: {cause}"),
             RenderError::Png(cause) => write!(f, "cannot make a png of the chart: {cause}"),

@@ -54,11 +54,7 @@ pub fn render_page(results: &[ResultDocument], options: &PageOptions) -> Result<
         .iter()
         .enumerate()
         .map(|(i, doc)| {
-            let prefix = if many {
-                format!("r{}-", i + 1)
-            } else {
-                String::new()
-            };
+            let prefix = if many { format!("r{}-", i + 1) } else { String::new() };
             section(doc, &prefix, &mut ids)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -75,9 +71,7 @@ pub fn render_page(results: &[ResultDocument], options: &PageOptions) -> Result<
         many,
         sections,
     };
-    env.get_template("page")
-        .and_then(|t| t.render(minijinja::value::Serde(&context)))
-        .map_err(fault)
+    env.get_template("page").and_then(|t| t.render(minijinja::value::Serde(&context))).map_err(fault)
 }
 
 #[derive(Serialize)]
@@ -239,10 +233,7 @@ struct Download {
 }
 
 fn data_uri(kind: &str, text: &str) -> String {
-    format!(
-        "data:{kind};base64,{}",
-        base64::engine::general_purpose::STANDARD.encode(text)
-    )
+    format!("data:{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
 /// Ids that are taken. Words of a document become ids, and two of them may become the same.
@@ -252,15 +243,7 @@ struct Ids(HashSet<String>);
 impl Ids {
     /// The id wanted, or it with a number; those that hang on it are taken as well.
     fn take(&mut self, wanted: &str) -> String {
-        const FIXED: [&str; 7] = [
-            "main",
-            "tools",
-            "method",
-            "environment",
-            "headline",
-            "aspects",
-            "result",
-        ];
+        const FIXED: [&str; 7] = ["main", "tools", "method", "environment", "headline", "aspects", "result"];
         let mut id = wanted.to_owned();
         let mut n = 2;
         loop {
@@ -286,16 +269,8 @@ fn figure(chart: Chart, source: &str, prefix: &str, ids: &mut Ids) -> Figure {
             &format!("aria-labelledby=\"{id}-t {id}-d\""),
             1,
         )
-        .replacen(
-            &format!("<title id=\"{name}-t\""),
-            &format!("<title id=\"{id}-t\""),
-            1,
-        )
-        .replacen(
-            &format!("<desc id=\"{name}-d\""),
-            &format!("<desc id=\"{id}-d\""),
-            1,
-        );
+        .replacen(&format!("<title id=\"{name}-t\""), &format!("<title id=\"{id}-t\""), 1)
+        .replacen(&format!("<desc id=\"{name}-d\""), &format!("<desc id=\"{id}-d\""), 1);
     Figure {
         href: data_uri("image/svg+xml", &charts::stand_alone(&chart, source)),
         file: format!("{prefix}{name}.svg"),
@@ -308,16 +283,10 @@ fn figure(chart: Chart, source: &str, prefix: &str, ids: &mut Ids) -> Figure {
 fn section(doc: &ResultDocument, prefix: &str, ids: &mut Ids) -> Result<Section, RenderError> {
     let families = families(doc);
     let headline = charts::headline(&families)?.map(|c| figure(c, &charts::source(doc), prefix, ids));
-    let views = families
-        .iter()
-        .map(|f| family(doc, f, prefix, ids))
-        .collect::<Result<Vec<_>, _>>()?;
+    let views = families.iter().map(|f| family(doc, f, prefix, ids)).collect::<Result<Vec<_>, _>>()?;
     let mut aspects = Vec::new();
     for aspect in prose::aspects(&families) {
-        let about = families
-            .iter()
-            .flat_map(|f| &f.workloads)
-            .find(|w| w.id == aspect.workload);
+        let about = families.iter().flat_map(|f| &f.workloads).find(|w| w.id == aspect.workload);
         let chart = match about {
             Some(w) => charts::small(w, aspect.by_placement)?,
             None => None,
@@ -354,11 +323,7 @@ fn section(doc: &ResultDocument, prefix: &str, ids: &mut Ids) -> Result<Section,
     let (counters, counters_left_out) = counters(doc);
     Ok(Section {
         prefix: prefix.into(),
-        title: format!(
-            "{} · {}",
-            clean(&doc.machine.cpu, 80),
-            clean(&doc.run.started, 40)
-        ),
+        title: format!("{} · {}", clean(&doc.machine.cpu, 80), clean(&doc.run.started, 40)),
         answer: prose::answer(doc, &families),
         machine: machine_line(doc),
         census: prose::census(doc),
@@ -392,11 +357,7 @@ fn machine_line(doc: &ResultDocument) -> String {
         clean(&m.cpu, 100),
         m.cpus,
         clean(&m.kernel, 60),
-        if m.pmu {
-            "hardware counters"
-        } else {
-            "no hardware counters"
-        },
+        if m.pmu { "hardware counters" } else { "no hardware counters" },
         clean(&m.key, 60)
     )
 }
@@ -409,15 +370,7 @@ fn environment(doc: &ResultDocument) -> Vec<(&'static str, String)> {
         ("CPUs allowed", count(m.cpus.into())),
         ("Kernel", clean(&m.kernel, 120)),
         ("Hypervisor", clean(&m.hypervisor, 80)),
-        (
-            "Hardware counters",
-            if m.pmu {
-                "readable"
-            } else {
-                "none, or not readable"
-            }
-            .into(),
-        ),
+        ("Hardware counters", if m.pmu { "readable" } else { "none, or not readable" }.into()),
     ];
     // Old documents lack these two; absent is not zero.
     if m.numa_nodes > 0 {
@@ -427,10 +380,7 @@ fn environment(doc: &ResultDocument) -> Vec<(&'static str, String)> {
         out.push(("Memory", quantity(m.memory_bytes as f64, "bytes")));
     }
     out.extend([
-        (
-            "Switchmark",
-            clean(&format!("{} ({})", doc.tool.version, doc.tool.git), 120),
-        ),
+        ("Switchmark", clean(&format!("{} ({})", doc.tool.version, doc.tool.git), 120)),
         ("Compiler", clean(&doc.tool.rustc, 160)),
         ("Profile", clean(&doc.run.profile, 40)),
         ("Seed", doc.run.seed.to_string()),
@@ -491,17 +441,11 @@ fn counters(doc: &ResultDocument) -> (Vec<CounterView>, usize) {
                 counted: usable,
                 // A value beside a state that forbids its use is not shown: it would be read.
                 value: c.value.filter(|_| usable).map_or_else(absent, count),
-                per_op: c
-                    .per_op
-                    .filter(|v| usable && v.is_finite())
-                    .map_or_else(absent, digits),
+                per_op: c.per_op.filter(|v| usable && v.is_finite()).map_or_else(absent, digits),
                 reason: match (c.state, c.share.filter(|s| s.is_finite()), &c.reason) {
                     (_, _, Some(reason)) => clean(reason, 400),
                     (CounterState::Scaled, Some(share), None) => {
-                        format!(
-                            "counted {} of the time and scaled up",
-                            crate::words::percent(share)
-                        )
+                        format!("counted {} of the time and scaled up", crate::words::percent(share))
                     }
                     (CounterState::Counted, ..) => String::new(),
                     _ => "no reason given".into(),
@@ -565,10 +509,8 @@ fn workload(
     ids: &mut Ids,
 ) -> Result<WorkloadView, RenderError> {
     let cells: Vec<&Cell> = w.groups.iter().flat_map(|g| g.cells.iter().copied()).collect();
-    let figures: Vec<Figure> = charts::of_workload(w)?
-        .into_iter()
-        .map(|c| figure(c, &charts::source(doc), prefix, ids))
-        .collect();
+    let figures: Vec<Figure> =
+        charts::of_workload(w)?.into_iter().map(|c| figure(c, &charts::source(doc), prefix, ids)).collect();
     let mut placements: Vec<String> = cells.iter().map(|c| clean(&c.placement, 40)).collect();
     placements.sort();
     placements.dedup();
@@ -601,20 +543,13 @@ fn workload(
 
 /// The traps as written: sentences or fragments between `·`, or paragraphs.
 fn traps(text: &str) -> Vec<String> {
-    text.split(['·', '\n'])
-        .map(|t| clean(t, 600))
-        .filter(|t| !t.is_empty())
-        .take(20)
-        .collect()
+    text.split(['·', '\n']).map(|t| clean(t, 600)).filter(|t| !t.is_empty()).take(20).collect()
 }
 
 /// A regular expression of the id, the profile and the seed; the reader's shell gets it quoted.
 fn reproduce(doc: &ResultDocument, id: &str) -> String {
     let plain = |s: &str| {
-        s.chars()
-            .filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c))
-            .take(80)
-            .collect::<String>()
+        s.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).take(80).collect::<String>()
     };
     format!(
         "switchmark run '^{}/' --profile {} --seed {}",
@@ -687,19 +622,13 @@ fn ledger(cell: &Cell) -> String {
     let Some(ledger) = &cell.ledger else {
         return "none".into();
     };
-    let mut out = format!(
-        "{} units, {} at once",
-        count(ledger.units),
-        count(ledger.peak_live)
-    );
+    let mut out = format!("{} units, {} at once", count(ledger.units), count(ledger.peak_live));
     if let Some(s) = &ledger.switches {
         let source = clean(&s.source, 30);
         let switches = match s.expected {
-            Some(expected) => format!(
-                "; {} switches of {} expected, by {source}",
-                count(s.observed),
-                count(expected)
-            ),
+            Some(expected) => {
+                format!("; {} switches of {} expected, by {source}", count(s.observed), count(expected))
+            }
             None => format!("; {} switches recorded, by {source}", count(s.observed)),
         };
         out.push_str(&switches);
@@ -725,10 +654,7 @@ fn bill_row(cell: &Cell) -> Option<BillRow> {
     let per_unit = &memory.per_unit_bytes;
     Some(BillRow {
         cell: clean(&cell.id, 600),
-        parts: charts::components(per_unit)
-            .iter()
-            .map(|(_, v, _)| bytes(*v))
-            .collect(),
+        parts: charts::components(per_unit).iter().map(|(_, v, _)| bytes(*v)).collect(),
         total: bytes(per_unit.total),
         vmas: digits(memory.vmas_per_unit),
         virtual_bytes: if memory.virtual_bytes.is_finite() {
@@ -753,10 +679,7 @@ fn beside(results: &[ResultDocument]) -> Beside {
                         continue;
                     };
                     if names
-                        .insert(
-                            group.id.into(),
-                            clean(&format!("{} · {}", w.name, group.label), 160),
-                        )
+                        .insert(group.id.into(), clean(&format!("{} · {}", w.name, group.label), 160))
                         .is_none()
                     {
                         order.push(group.id.into());
@@ -794,10 +717,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_written_in_the_unit_of_its_middle() {
-        assert_eq!(
-            crate::words::quantity_interval(990.0, 980.0, 1010.0, "ns"),
-            "990\u{a0}ns (980–1010)"
-        );
+        assert_eq!(crate::words::quantity_interval(990.0, 980.0, 1010.0, "ns"), "990\u{a0}ns (980–1010)");
     }
 
     #[test]

@@ -44,9 +44,7 @@ pub fn png(svg: &str) -> Result<Vec<u8>, RenderError> {
     let scale = WIDTH / size.width();
     let height = (size.height() * scale).ceil();
     if !(1.0..=20_000.0).contains(&height) {
-        return Err(fault(format!(
-            "it would be {height} pixels high, more than 20000"
-        )));
+        return Err(fault(format!("it would be {height} pixels high, more than 20000")));
     }
     // Both are checked to be small and positive.
     #[allow(
@@ -56,10 +54,6 @@ pub fn png(svg: &str) -> Result<Vec<u8>, RenderError> {
     )]
     let (w, h) = (WIDTH as u32, height as u32);
     let mut pixmap = tiny_skia::Pixmap::new(w, h).ok_or_else(|| fault("no memory for it".into()))?;
-    resvg::render(
-        &tree,
-        tiny_skia::Transform::from_scale(scale, scale),
-        &mut pixmap.as_mut(),
-    );
+    resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixmap.as_mut());
     pixmap.encode_png().map_err(|e| fault(e.to_string()))
 }

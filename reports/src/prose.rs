@@ -39,11 +39,9 @@ pub(crate) fn answer(doc: &ResultDocument, families: &[Family]) -> Vec<String> {
     }
     let census = &doc.census;
     if census.measured == 0 {
-        let why = crate::terminal::reasons(doc)
-            .first()
-            .map_or_else(String::new, |(reason, status, n)| {
-                format!(" The commonest state to look at is “{status}” ({n} of them): {reason}.")
-            });
+        let why = crate::terminal::reasons(doc).first().map_or_else(String::new, |(reason, status, n)| {
+            format!(" The commonest state to look at is “{status}” ({n} of them): {reason}.")
+        });
         return vec![format!(
             "None of the {} cells of this result has a number, so there is no answer here.{why}",
             census.total
@@ -76,11 +74,7 @@ pub(crate) fn answer(doc: &ResultDocument, families: &[Family]) -> Vec<String> {
 }
 
 fn quoted<'a, 'd>(families: &'a [Family<'d>], workload: &str) -> Option<&'a Group<'d>> {
-    families
-        .iter()
-        .flat_map(|f| &f.workloads)
-        .find(|w| w.id == workload)?
-        .quoted()
+    families.iter().flat_map(|f| &f.workloads).find(|w| w.id == workload)?.quoted()
 }
 
 /// `Giving way takes a coroutine 4.05 ns and a thread 690 ns: 168× (161–172), with tasks 2 · same-core.`
@@ -89,9 +83,7 @@ fn compared(opening: &str, group: &Group) -> Option<String> {
     let (coroutine, thread) = (group.of("coroutine")?, group.of("thread")?);
     let unit = |c: &Cell| c.primary_metric().map_or(String::new(), |m| m.unit.clone());
     let (c, t) = (cell_point(coroutine)?, cell_point(thread)?);
-    let per = unit_parts(group.unit())
-        .1
-        .map_or_else(String::new, |p| format!(" a {}", clean(p, 24)));
+    let per = unit_parts(group.unit()).1.map_or_else(String::new, |p| format!(" a {}", clean(p, 24)));
     Some(format!(
         "{opening} a coroutine {}{per} and a thread {}: {} ({}).",
         quantity(c.middle, &unit(coroutine)),
@@ -103,11 +95,7 @@ fn compared(opening: &str, group: &Group) -> Option<String> {
 
 fn told(a: Advantage) -> String {
     let factor = factor_interval(a.median, a.low, a.high);
-    if a.told() {
-        factor
-    } else {
-        format!("{factor}, which leaves open which of them is cheaper")
-    }
+    if a.told() { factor } else { format!("{factor}, which leaves open which of them is cheaper") }
 }
 
 /// When it does not matter: what four switches cost a handler of 50 µs.
@@ -115,15 +103,12 @@ fn break_even(families: &[Family]) -> Option<String> {
     const HANDLER_NS: f64 = 50_000.0;
     const SWITCHES: f64 = 4.0;
     // Half a hand-off is a switch with its wake-up, which is what a handler pays; a yield is the next best.
-    let (group, share, of) = [
-        ("switch.handoff", 0.5, "half a hand-off"),
-        ("switch.yield", 1.0, "a yield"),
-    ]
-    .into_iter()
-    .find_map(|(id, share, of)| {
-        let group = quoted(families, id)?;
-        (group.verdict().is_some() && unit_parts(group.unit()).0 == "ns").then_some((group, share, of))
-    })?;
+    let (group, share, of) = [("switch.handoff", 0.5, "half a hand-off"), ("switch.yield", 1.0, "a yield")]
+        .into_iter()
+        .find_map(|(id, share, of)| {
+            let group = quoted(families, id)?;
+            (group.verdict().is_some() && unit_parts(group.unit()).0 == "ns").then_some((group, share, of))
+        })?;
     let spent = |contender: &str| {
         let p = cell_point(group.of(contender)?)?;
         let i = p.interval?;
@@ -153,10 +138,7 @@ pub(crate) fn headline(families: &[Family]) -> String {
     told.sort_by(|a, b| a.1.median.total_cmp(&b.1.median));
     match (told.first(), told.last()) {
         (Some((_, a)), Some(_)) if told.len() == 1 => {
-            format!(
-                "A coroutine against a thread: {}",
-                factor_interval(a.median, a.low, a.high)
-            )
+            format!("A coroutine against a thread: {}", factor_interval(a.median, a.low, a.high))
         }
         (Some((least, a)), Some((most, b))) => format!(
             "A coroutine’s advantage over a thread runs from {}× ({}) to {}× ({})",
@@ -171,9 +153,7 @@ pub(crate) fn headline(families: &[Family]) -> String {
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map_or_else(String::new, |c| format!("{}{}", c.to_lowercase(), chars.as_str()))
+    chars.next().map_or_else(String::new, |c| format!("{}{}", c.to_lowercase(), chars.as_str()))
 }
 
 /// Title of a workload's figure: what it found.
@@ -218,20 +198,14 @@ pub(crate) fn finding(workload: &Workload) -> String {
             } else {
                 format!(", over {} comparisons", many.len())
             };
-            return format!(
-                "{name}: {verb} between {}× and {}× as much{tail}",
-                digits(least),
-                digits(most)
-            );
+            return format!("{name}: {verb} between {}× and {}× as much{tail}", digits(least), digits(most));
         }
     }
     let cells = || workload.groups.iter().flat_map(|g| g.cells.iter());
     let leader = workload.quoted().and_then(|g| {
         let measured = |c: &&&Cell| cell_point(c).is_some_and(|p| p.interval.is_some());
-        let cell = g
-            .of("coroutine")
-            .filter(|c| measured(&c))
-            .or_else(|| g.cells.iter().find(measured).copied())?;
+        let cell =
+            g.of("coroutine").filter(|c| measured(&c)).or_else(|| g.cells.iter().find(measured).copied())?;
         Some((cell, cell_point(cell)?, g))
     });
     if let Some((cell, p, group)) = leader
@@ -270,18 +244,8 @@ pub(crate) struct Aspect {
 
 /// Method, switch, policy, stack; those without any cell are left out.
 pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
-    let measured = |w: &Workload| {
-        w.groups
-            .iter()
-            .flat_map(|g| &g.cells)
-            .any(|c| cell_point(c).is_some())
-    };
-    let workload = |id: &str| {
-        families
-            .iter()
-            .flat_map(|f| &f.workloads)
-            .find(|w| w.id == id && measured(w))
-    };
+    let measured = |w: &Workload| w.groups.iter().flat_map(|g| &g.cells).any(|c| cell_point(c).is_some());
+    let workload = |id: &str| families.iter().flat_map(|f| &f.workloads).find(|w| w.id == id && measured(w));
     let mut out = Vec::new();
     if let Some(w) = workload("switch.handoff") {
         let apart: Vec<String> = w
@@ -297,11 +261,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                 )),
                 (Status::Measured, ..) => None,
                 (Status::Failed, ..) => Some(format!("{} failed there", clean(&c.contender, 40))),
-                _ => Some(format!(
-                    "{} is {} there",
-                    clean(&c.contender, 40),
-                    view::status_word(c.status)
-                )),
+                _ => Some(format!("{} is {} there", clean(&c.contender, 40), view::status_word(c.status))),
             })
             .take(4)
             .collect();
@@ -317,10 +277,7 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
             });
         }
     }
-    if let Some(w) = ["switch.yield", "switch.handoff", "switch.raw"]
-        .into_iter()
-        .find_map(workload)
-    {
+    if let Some(w) = ["switch.yield", "switch.handoff", "switch.raw"].into_iter().find_map(workload) {
         out.push(Aspect {
             title: "Switch: leaving one stack for another",
             text: format!(
@@ -331,18 +288,12 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
  by_placement: false,
         });
     }
-    if let Some(w) = families
-        .iter()
-        .filter(|f| f.id == "policy")
-        .flat_map(|f| &f.workloads)
-        .find(|w| measured(w))
+    if let Some(w) =
+        families.iter().filter(|f| f.id == "policy").flat_map(|f| &f.workloads).find(|w| measured(w))
     {
         out.push(Aspect {
             title: "Policy: who runs next",
-            text: format!(
-                "The kernel interrupts, a coroutine gives way when it chooses to. {}.",
-                finding(w)
-            ),
+            text: format!("The kernel interrupts, a coroutine gives way when it chooses to. {}.", finding(w)),
             workload: w.id.into(),
             by_placement: false,
         });
@@ -411,38 +362,24 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
 pub(crate) fn trust(doc: &ResultDocument) -> Vec<String> {
     let mut out = Vec::new();
     let total = doc.controls.len();
-    let failed: Vec<String> = doc
-        .controls
-        .iter()
-        .filter(|c| !c.passed)
-        .map(|c| clean(&c.cell, 80))
-        .take(3)
-        .collect();
+    let failed: Vec<String> =
+        doc.controls.iter().filter(|c| !c.passed).map(|c| clean(&c.cell, 80)).take(3).collect();
     if total == 0 {
         out.push("No controls were taken: nothing checked the instrument in this run.".into());
     } else if failed.is_empty() {
         out.push(format!("All {total} controls came out as they must."));
     } else {
         let n = doc.controls.iter().filter(|c| !c.passed).count();
-        out.push(format!(
-            "{n} of {total} controls failed, so distrust this run: {}.",
-            failed.join(", ")
-        ));
+        out.push(format!("{n} of {total} controls failed, so distrust this run: {}.", failed.join(", ")));
     }
     let of = |status| doc.doctor.iter().filter(|f| f.status == status).count();
     let (bad, warn) = (of(FindingStatus::Bad), of(FindingStatus::Warn));
     if doc.doctor.is_empty() {
         out.push("The doctor was not asked about the machine.".into());
     } else if bad + warn == 0 {
-        out.push(format!(
-            "The doctor found nothing to object to in {} checks.",
-            doc.doctor.len()
-        ));
+        out.push(format!("The doctor found nothing to object to in {} checks.", doc.doctor.len()));
     } else {
-        out.push(format!(
-            "The doctor found {bad} bad and {warn} doubtful of {} things.",
-            doc.doctor.len()
-        ));
+        out.push(format!("The doctor found {bad} bad and {warn} doubtful of {} things.", doc.doctor.len()));
     }
     out
 }
@@ -451,12 +388,9 @@ pub(crate) fn trust(doc: &ResultDocument) -> Vec<String> {
 pub(crate) fn census(doc: &ResultDocument) -> String {
     let c = &doc.census;
     let mut out = format!("measured {} of {}", c.measured, c.total);
-    for (n, what) in [
-        (c.invalid, "invalid"),
-        (c.unsupported, "unsupported"),
-        (c.skipped, "skipped"),
-        (c.failed, "failed"),
-    ] {
+    for (n, what) in
+        [(c.invalid, "invalid"), (c.unsupported, "unsupported"), (c.skipped, "skipped"), (c.failed, "failed")]
+    {
         if n > 0 {
             let _ = write!(out, ", {n} {what}");
         }
@@ -466,9 +400,5 @@ pub(crate) fn census(doc: &ResultDocument) -> String {
 
 /// `96.1 %` for a table's cell.
 pub(crate) fn level_words(value: f64) -> String {
-    if value.is_finite() {
-        level(value)
-    } else {
-        "–".into()
-    }
+    if value.is_finite() { level(value) } else { "–".into() }
 }

@@ -7,10 +7,7 @@ use crate::RenderError;
 /// Everything outside is kept to the byte. Each marker must occur exactly once and the beginning first: a text that
 /// lost one is refused, because guessing would overwrite what somebody wrote.
 pub fn splice(text: &str, name: &str, generated: &str) -> Result<String, RenderError> {
-    let fault = |fault| RenderError::Splice {
-        name: name.into(),
-        fault,
-    };
+    let fault = |fault| RenderError::Splice { name: name.into(), fault };
     let begin = format!("<!-- switchmark:begin {name} -->");
     let end = format!("<!-- switchmark:end {name} -->");
     let once = |marker: &str, missing, twice| match text.matches(marker).count() {
@@ -26,12 +23,7 @@ pub fn splice(text: &str, name: &str, generated: &str) -> Result<String, RenderE
     if generated.contains("<!-- switchmark:") {
         return Err(fault("the generated text holds a marker itself"));
     }
-    Ok(format!(
-        "{}\n{}\n{}",
-        &text[..from],
-        generated.trim(),
-        &text[to..]
-    ))
+    Ok(format!("{}\n{}\n{}", &text[..from], generated.trim(), &text[to..]))
 }
 
 #[cfg(test)]

@@ -24,13 +24,7 @@ pub(crate) fn text_table(
 ) -> String {
     let len = |s: &str| s.chars().count();
     let natural: Vec<usize> = (0..heads.len())
-        .map(|i| {
-            rows.iter()
-                .map(|r| len(&r[i]))
-                .max()
-                .unwrap_or(0)
-                .max(len(heads[i]))
-        })
+        .map(|i| rows.iter().map(|r| len(&r[i])).max().unwrap_or(0).max(len(heads[i])))
         .collect();
     let mut kept: Vec<usize> = (0..heads.len()).collect();
     let mut drops = drop.iter();
@@ -155,14 +149,9 @@ pub fn markdown_summary(doc: &ResultDocument, command: &str) -> String {
         escape_markdown(&clean(&doc.run.started, 40)),
         census.measured,
         census.total,
-        reasons(doc)
-            .first()
-            .map_or_else(String::new, |(reason, status, _)| {
-                escape_markdown(&format!(
-                    " (first of the others is {status}: {})",
-                    clean(reason, 120)
-                ))
-            }),
+        reasons(doc).first().map_or_else(String::new, |(reason, status, _)| {
+            escape_markdown(&format!(" (first of the others is {status}: {})", clean(reason, 120)))
+        }),
     );
     if !view::has_estimates(doc) {
         out.push_str("\nFewer than six blocks: there are no intervals, so these are no results.\n");
@@ -207,10 +196,8 @@ pub fn csv(doc: &ResultDocument) -> String {
             let _ = writeln!(out, "{head}{}", ",".repeat(12));
         }
         for (name, metric) in &cell.metrics {
-            let number = |x: Option<f64>| {
-                x.filter(|x| x.is_finite())
-                    .map_or_else(String::new, |x| x.to_string())
-            };
+            let number =
+                |x: Option<f64>| x.filter(|x| x.is_finite()).map_or_else(String::new, |x| x.to_string());
             let e = metric.estimate.as_ref();
             let r = metric.ratios.iter().find(|r| r.to == "thread");
             let samples: Vec<String> = metric.samples.iter().map(|s| number(Some(s.value))).collect();
@@ -240,16 +227,8 @@ pub fn csv(doc: &ResultDocument) -> String {
 /// Quoted where needed; what a spreadsheet would run as a formula gets an apostrophe first.
 fn csv_field(text: &str) -> String {
     let text = clean(text, 4000);
-    let text = if text.starts_with(['=', '+', '-', '@']) {
-        format!("'{text}")
-    } else {
-        text
-    };
-    if text.contains([',', '"', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text
-    }
+    let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
+    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// `n = 12, order-statistic interval at 96.1 %`.
@@ -272,9 +251,7 @@ pub(crate) fn interval_words(cells: &[&Cell]) -> String {
             _ => "–".into(),
         }
     };
-    let n = span(estimates.iter().map(|(n, _)| *n as f64).collect(), &|x| {
-        format!("{x:.0}")
-    });
+    let n = span(estimates.iter().map(|(n, _)| *n as f64).collect(), &|x| format!("{x:.0}"));
     let levels = span(estimates.iter().map(|(_, e)| e.level).collect(), &level);
     format!(
         "{n} processes a cell; whisker: {} interval of the median at {levels}",

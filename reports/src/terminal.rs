@@ -19,11 +19,7 @@ pub(crate) struct Paint {
 
 impl Paint {
     pub(crate) fn with(self, code: &str, text: &str) -> String {
-        if self.on && !text.is_empty() {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.into()
-        }
+        if self.on && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.into() }
     }
 }
 
@@ -48,9 +44,7 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
                     clean(&workload.row_name(group), 80),
                     number(group.of("thread")),
                     number(group.of("coroutine")),
-                    group
-                        .verdict()
-                        .map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),
+                    group.verdict().map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),
                     ledger(group).into(),
                 ]);
             }
@@ -63,10 +57,7 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
         let _ = writeln!(out, "{}", paint.with(style, &format!("{indent}{text}")));
     };
     if !view::has_estimates(doc) {
-        line(
-            "no intervals: fewer than six blocks, so these are no results yet",
-            "33",
-        );
+        line("no intervals: fewer than six blocks, so these are no results yet", "33");
     }
     let census = &doc.census;
     let mut text = format!("measured {} of {} cells", census.measured, census.total);
@@ -83,11 +74,7 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
     let bad = census.invalid + census.failed > 0;
     line(&text, if bad { "1;31" } else { "1" });
     for (reason, status, n) in reasons(doc).into_iter().take(MOST_REASONS) {
-        let times = if n > 1 {
-            format!(" ({n} cells)")
-        } else {
-            String::new()
-        };
+        let times = if n > 1 { format!(" ({n} cells)") } else { String::new() };
         line(&format!("  {status}{times}: {reason}"), "2");
     }
     for finding in worst_findings(doc) {
@@ -124,11 +111,8 @@ fn number(cell: Option<&Cell>) -> String {
 
 /// The weaker of the two contenders' books.
 fn ledger(group: &Group) -> &'static str {
-    let words: Vec<&str> = ["thread", "coroutine"]
-        .iter()
-        .filter_map(|c| group.of(c))
-        .map(view::ledger_word)
-        .collect();
+    let words: Vec<&str> =
+        ["thread", "coroutine"].iter().filter_map(|c| group.of(c)).map(view::ledger_word).collect();
     ["refuted", "none", "units only", "recorded", "balanced"]
         .into_iter()
         .find(|w| words.contains(w))
@@ -138,12 +122,7 @@ fn ledger(group: &Group) -> &'static str {
 /// Reasons with their status and how many cells share them, the gravest first.
 pub(crate) fn reasons(doc: &ResultDocument) -> Vec<(String, &'static str, usize)> {
     let mut out: Vec<(String, &'static str, usize)> = Vec::new();
-    let grave = [
-        Status::Failed,
-        Status::Invalid,
-        Status::Unsupported,
-        Status::Skipped,
-    ];
+    let grave = [Status::Failed, Status::Invalid, Status::Unsupported, Status::Skipped];
     for status in grave {
         for cell in doc.cells.iter().filter(|c| c.status == status) {
             let reason = clean(cell.reason.as_deref().unwrap_or("no reason given"), 300);

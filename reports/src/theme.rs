@@ -6,10 +6,7 @@
 //! A chart is drawn in the light colours. Each light value is unique, so the finished SVG can be told which
 //! variable a colour stands for, and a viewer without CSS variables still sees the light theme.
 
-#![allow(
-    clippy::unreadable_literal,
-    reason = "colours are read in three pairs, as CSS writes them"
-)]
+#![allow(clippy::unreadable_literal, reason = "colours are read in three pairs, as CSS writes them")]
 
 use std::fmt::Write as _;
 
@@ -37,12 +34,7 @@ pub(crate) enum Role {
 }
 
 const fn colour(name: &'static str, light: u32, dark: u32, role: Role) -> Colour {
-    Colour {
-        name,
-        light,
-        dark,
-        role,
-    }
+    Colour { name, light, dark, role }
 }
 
 pub(crate) const PAPER: Colour = colour("paper", 0xFFFFFF, 0x111418, Role::Paper);
@@ -140,11 +132,7 @@ pub(crate) fn look(contender: &str) -> Look {
         "may" => (MAY, Shape::HollowSquare),
         _ => (OTHER, Shape::Bar),
     };
-    Look {
-        colour,
-        shape,
-        dashed: contender == "thread",
-    }
+    Look { colour, shape, dashed: contender == "thread" }
 }
 
 /// `#RRGGBB`, in capitals as plotters writes it.
@@ -191,11 +179,7 @@ mod tests {
     fn luminance(rgb: u32) -> f64 {
         let channel = |shift: u32| {
             let c = f64::from((rgb >> shift) & 0xFF) / 255.0;
-            if c <= 0.04045 {
-                c / 12.92
-            } else {
-                ((c + 0.055) / 1.055).powf(2.4)
-            }
+            if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
         };
         0.2126 * channel(16) + 0.7152 * channel(8) + 0.0722 * channel(0)
     }

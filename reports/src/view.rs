@@ -10,11 +10,7 @@ use switchmark_schema::{Better, Cell, Definition, Metric, ResultDocument, Status
 const FAMILIES: [(&str, &str, &str); 6] = [
     ("switch", "Switch", "What does handing over the core cost?"),
     ("spawn", "Spawn", "What does it cost to start one more?"),
-    (
-        "stack",
-        "Stack",
-        "What does a unit weigh, and how deep may it go?",
-    ),
+    ("stack", "Stack", "What does a unit weigh, and how deep may it go?"),
     ("policy", "Policy", "Who runs next, and who can be stopped?"),
     ("sync", "Sync", "What does coordination cost?"),
     ("io", "I/O", "What does fan-out cost?"),
@@ -113,11 +109,7 @@ pub(crate) fn families(doc: &ResultDocument) -> Vec<Family<'_>> {
         });
         let groups = &mut workloads[w].groups;
         let g = *group_at.entry((w, cell.group())).or_insert_with(|| {
-            groups.push(Group {
-                id: cell.group(),
-                label: label(cell.group()),
-                cells: Vec::new(),
-            });
+            groups.push(Group { id: cell.group(), label: label(cell.group()), cells: Vec::new() });
             groups.len() - 1
         });
         groups[g].cells.push(cell);
@@ -137,16 +129,9 @@ pub(crate) fn families(doc: &ResultDocument) -> Vec<Family<'_>> {
             workloads: vec![workload],
         });
     }
-    out.sort_by_key(|f| {
-        FAMILIES
-            .iter()
-            .position(|k| k.0 == f.id)
-            .unwrap_or(FAMILIES.len())
-    });
+    out.sort_by_key(|f| FAMILIES.iter().position(|k| k.0 == f.id).unwrap_or(FAMILIES.len()));
     for family in &mut out {
-        family
-            .workloads
-            .sort_by_key(|w| NAMES.iter().position(|k| k.0 == w.id).unwrap_or(NAMES.len()));
+        family.workloads.sort_by_key(|w| NAMES.iter().position(|k| k.0 == w.id).unwrap_or(NAMES.len()));
         for group in family.workloads.iter_mut().flat_map(|w| &mut w.groups) {
             group.cells.sort_by_key(|c| rank(&c.contender));
         }
@@ -161,19 +146,13 @@ pub(crate) fn family_id(workload: &str) -> &str {
 
 /// The workload in a reader's words.
 pub(crate) fn name(workload: &str) -> String {
-    NAMES
-        .iter()
-        .find(|n| n.0 == workload)
-        .map_or_else(|| clean(workload, 60), |n| n.1.into())
+    NAMES.iter().find(|n| n.0 == workload).map_or_else(|| clean(workload, 60), |n| n.1.into())
 }
 
 /// Thread first, then coroutine, then the floors, then the peers by name.
 pub(crate) fn rank(contender: &str) -> (usize, String) {
     let order = ["thread", "coroutine", "coroutine-migrating", "call", "epoll"];
-    (
-        order.iter().position(|o| *o == contender).unwrap_or(order.len()),
-        clean(contender, 60),
-    )
+    (order.iter().position(|o| *o == contender).unwrap_or(order.len()), clean(contender, 60))
 }
 
 /// `switch.yield/tasks=2/same-core` is `tasks 2 · same-core`; parameters keep the definition's order.
@@ -184,11 +163,7 @@ fn label(group: &str) -> String {
         .map(|part| match part.split_once('=') {
             Some((key, value)) => {
                 let number = value.parse::<u64>().map(crate::words::count);
-                format!(
-                    "{} {}",
-                    key.replace('_', " "),
-                    number.unwrap_or_else(|_| value.into())
-                )
+                format!("{} {}", key.replace('_', " "), number.unwrap_or_else(|_| value.into()))
             }
             None => part.into(),
         })
@@ -221,17 +196,12 @@ pub(crate) fn point(metric: &Metric) -> Option<Point> {
         n if n % 2 == 1 => values[n / 2],
         n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
     };
-    finite(middle).map(|middle| Point {
-        middle,
-        interval: None,
-    })
+    finite(middle).map(|middle| Point { middle, interval: None })
 }
 
 /// The cell's number, where it has one that counts.
 pub(crate) fn cell_point(cell: &Cell) -> Option<Point> {
-    (cell.status == Status::Measured)
-        .then(|| cell.primary_metric().and_then(point))
-        .flatten()
+    (cell.status == Status::Measured).then(|| cell.primary_metric().and_then(point)).flatten()
 }
 
 /// How many times better this cell is than the same cell of another contender.
@@ -245,11 +215,7 @@ pub(crate) fn advantage(cell: &Cell, over: &str) -> Option<Advantage> {
 /// The same for any metric of a cell.
 pub(crate) fn metric_advantage(metric: &Metric, over: &str) -> Option<Advantage> {
     let ratio = metric.ratios.iter().find(|r| r.to == over)?;
-    let (median, low, high) = (
-        drawable(ratio.median)?,
-        drawable(ratio.low)?,
-        drawable(ratio.high)?,
-    );
+    let (median, low, high) = (drawable(ratio.median)?, drawable(ratio.low)?, drawable(ratio.high)?);
     if !(low <= median && median <= high) {
         return None;
     }
@@ -257,13 +223,7 @@ pub(crate) fn metric_advantage(metric: &Metric, over: &str) -> Option<Advantage>
         Better::Lower => (1.0 / median, 1.0 / high, 1.0 / low),
         Better::Higher => (median, low, high),
     };
-    Some(Advantage {
-        median,
-        low,
-        high,
-        level: finite(ratio.level)?,
-        blocks: ratio.blocks,
-    })
+    Some(Advantage { median, low, high, level: finite(ratio.level)?, blocks: ratio.blocks })
 }
 
 impl<'a> Group<'a> {
@@ -277,17 +237,11 @@ impl<'a> Group<'a> {
     }
 
     pub(crate) fn unit(&self) -> &'a str {
-        self.cells
-            .iter()
-            .find_map(|c| c.primary_metric())
-            .map_or("", |m| m.unit.as_str())
+        self.cells.iter().find_map(|c| c.primary_metric()).map_or("", |m| m.unit.as_str())
     }
 
     pub(crate) fn better(&self) -> Better {
-        self.cells
-            .iter()
-            .find_map(|c| c.primary_metric())
-            .map_or(Better::Lower, |m| m.better)
+        self.cells.iter().find_map(|c| c.primary_metric()).map_or(Better::Lower, |m| m.better)
     }
 }
 
@@ -299,27 +253,15 @@ impl<'a> Workload<'a> {
         judged()
             .find(same_core)
             .or_else(|| judged().next())
-            .or_else(|| {
-                self.groups
-                    .iter()
-                    .find(|g| g.cells.iter().any(|c| cell_point(c).is_some()))
-            })
+            .or_else(|| self.groups.iter().find(|g| g.cells.iter().any(|c| cell_point(c).is_some())))
             .or_else(|| self.groups.first())
     }
 
     /// The workload and what tells this group from its others: `Yield · tasks 2`.
     pub(crate) fn row_name(&self, group: &Group) -> String {
-        let common = |part: &str| {
-            self.groups
-                .iter()
-                .all(|g| g.label.split(" · ").any(|p| p == part))
-        };
+        let common = |part: &str| self.groups.iter().all(|g| g.label.split(" · ").any(|p| p == part));
         let parts: Vec<&str> = group.label.split(" · ").filter(|part| !common(part)).collect();
-        if parts.is_empty() {
-            self.name.clone()
-        } else {
-            format!("{} · {}", self.name, parts.join(" · "))
-        }
+        if parts.is_empty() { self.name.clone() } else { format!("{} · {}", self.name, parts.join(" · ")) }
     }
 
     pub(crate) fn unit(&self) -> &str {
@@ -356,10 +298,7 @@ pub(crate) fn ledger_word(cell: &Cell) -> &'static str {
 
 /// Whether any cell carries an interval; a smoke run has none.
 pub(crate) fn has_estimates(doc: &ResultDocument) -> bool {
-    doc.cells
-        .iter()
-        .filter_map(cell_point)
-        .any(|p| p.interval.is_some())
+    doc.cells.iter().filter_map(cell_point).any(|p| p.interval.is_some())
 }
 
 #[cfg(test)]
@@ -393,18 +332,11 @@ mod tests {
             }],
         };
         let a = metric_advantage(&metric, "thread").expect("a ratio");
-        assert_eq!(
-            (a.median.round(), a.low.round(), a.high.round()),
-            (100.0, 80.0, 125.0)
-        );
+        assert_eq!((a.median.round(), a.low.round(), a.high.round()), (100.0, 80.0, 125.0));
         metric.better = Better::Higher;
         let a = metric_advantage(&metric, "thread").expect("a ratio");
         assert!(a.median < a.high && a.high < 1.0 && a.told());
         metric.ratios[0].low = 0.0;
-        assert_eq!(
-            metric_advantage(&metric, "thread"),
-            None,
-            "an infinite end is not an interval"
-        );
+        assert_eq!(metric_advantage(&metric, "thread"), None, "an infinite end is not an interval");
     }
 }

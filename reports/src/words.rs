@@ -75,10 +75,7 @@ pub(crate) fn unit_parts(unit: &str) -> (&str, Option<&str>) {
 /// Chooses the unit for a value: 62 800 ns are 62.8 µs.
 pub(crate) fn scale(value: f64, unit: &str) -> Scale {
     let (base, _) = unit_parts(unit);
-    let of = |divisor: f64, symbol: &str| Scale {
-        divisor,
-        symbol: symbol.into(),
-    };
+    let of = |divisor: f64, symbol: &str| Scale { divisor, symbol: symbol.into() };
     let in_ns = match base {
         "ns" => Some(1.0),
         "us" | "µs" | "μs" => Some(1e3),
@@ -114,19 +111,11 @@ pub(crate) fn quantity(value: f64, unit: &str) -> String {
 /// `690 ns (671–702)`, the ends in the unit of the middle.
 pub(crate) fn quantity_interval(value: f64, low: f64, high: f64, unit: &str) -> String {
     let s = scale(value, unit);
-    format!(
-        "{} ({})",
-        join(&digits(value / s.divisor), &s.symbol),
-        range(low / s.divisor, high / s.divisor)
-    )
+    format!("{} ({})", join(&digits(value / s.divisor), &s.symbol), range(low / s.divisor, high / s.divisor))
 }
 
 fn join(number: &str, symbol: &str) -> String {
-    if symbol.is_empty() {
-        number.into()
-    } else {
-        format!("{number}\u{a0}{symbol}")
-    }
+    if symbol.is_empty() { number.into() } else { format!("{number}\u{a0}{symbol}") }
 }
 
 /// `671–702`.
@@ -136,11 +125,7 @@ pub(crate) fn range(low: f64, high: f64) -> String {
 
 /// A factor: two decimals are enough of it, down to a tenth.
 pub(crate) fn factor(x: f64) -> String {
-    if (0.1..0.9995).contains(&x) {
-        format!("{x:.2}")
-    } else {
-        digits(x)
-    }
+    if (0.1..0.9995).contains(&x) { format!("{x:.2}") } else { digits(x) }
 }
 
 /// `168× (161–172)`.
@@ -163,11 +148,7 @@ pub(crate) fn percent(share: f64) -> String {
 /// A level as it is spoken: `96.9 %`.
 pub(crate) fn level(level: f64) -> String {
     let p = level * 100.0;
-    if p > 99.9 {
-        format!("{p:.2}\u{a0}%")
-    } else {
-        format!("{p:.1}\u{a0}%")
-    }
+    if p > 99.9 { format!("{p:.2}\u{a0}%") } else { format!("{p:.1}\u{a0}%") }
 }
 
 /// One line of at most `most` characters, without control characters and without the marks that turn text around.
@@ -177,13 +158,7 @@ pub(crate) fn clean(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (n, c) in text
         .chars()
-        .map(|c| {
-            if c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}') {
-                ' '
-            } else {
-                c
-            }
-        })
+        .map(|c| if c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}') { ' ' } else { c })
         .filter(|c| !c.is_control() && !is_invisible(*c))
         .enumerate()
     {
@@ -266,10 +241,7 @@ mod tests {
         assert_eq!(quantity(0.9, "ms"), "900\u{a0}µs");
         assert_eq!(quantity(38_189.0, "bytes/unit"), "37.3\u{a0}KiB");
         assert_eq!(quantity(1200.0, "requests/s"), "1200\u{a0}requests/s");
-        assert_eq!(
-            quantity_interval(690.0, 671.0, 1702.0, "ns"),
-            "690\u{a0}ns (671–1702)"
-        );
+        assert_eq!(quantity_interval(690.0, 671.0, 1702.0, "ns"), "690\u{a0}ns (671–1702)");
     }
 
     #[test]
@@ -281,10 +253,7 @@ mod tests {
 
     #[test]
     fn a_fitted_text_fits() {
-        for text in [
-            "short",
-            "a very long reason that no lane of a chart can hold without cutting it",
-        ] {
+        for text in ["short", "a very long reason that no lane of a chart can hold without cutting it"] {
             assert!(width_em(&fit(text, 20.0)) <= 20.0);
         }
         assert_eq!(fit("short", 20.0), "short");

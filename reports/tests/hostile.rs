@@ -83,9 +83,7 @@ fn tries(doc: &ResultDocument) -> String {
         }
     }
     let markdown = markdown_summary(doc, EVIL);
-    let written = markdown
-        .split_once("Made by `")
-        .map_or(markdown.as_str(), |(before, _)| before);
+    let written = markdown.split_once("Made by `").map_or(markdown.as_str(), |(before, _)| before);
     assert!(!written.contains('<'), "{markdown}");
     let _ = csv(doc);
     page
@@ -94,29 +92,17 @@ fn tries(doc: &ResultDocument) -> String {
 #[test]
 fn markup_in_any_string_of_a_result_is_text_everywhere() {
     let doc = poison(&quick(), EVIL);
-    assert!(
-        doc.machine.cpu.contains("<script>") && doc.cells[0].id.contains("<script>"),
-        "it is poisoned"
-    );
+    assert!(doc.machine.cpu.contains("<script>") && doc.cells[0].id.contains("<script>"), "it is poisoned");
     let page = tries(&doc);
     assert_eq!(page.matches("<script>").count(), 1, "ours alone");
-    assert!(
-        !page.contains("<img") && !page.contains("62615533"),
-        "markup or a template came to life"
-    );
-    assert!(
-        page.contains("&lt;script&gt;alert(1)"),
-        "and the reader sees what stood there"
-    );
+    assert!(!page.contains("<img") && !page.contains("62615533"), "markup or a template came to life");
+    assert!(page.contains("&lt;script&gt;alert(1)"), "and the reader sees what stood there");
 }
 
 #[test]
 fn a_row_of_markdown_stays_a_row_whatever_its_words() {
     let doc = poison(&quick(), EVIL);
-    for line in markdown_summary(&doc, "x")
-        .lines()
-        .filter(|l| l.starts_with("| "))
-    {
+    for line in markdown_summary(&doc, "x").lines().filter(|l| l.starts_with("| ")) {
         assert_eq!(line.matches('|').count(), 6, "{line}");
     }
     let mut doc = gate();
@@ -128,20 +114,13 @@ fn a_row_of_markdown_stays_a_row_whatever_its_words() {
     doc.machine.cpu = EVIL.into();
     let text = gate_markdown(&doc);
     for line in text.lines() {
-        assert!(
-            !line.contains("<script") && !line.contains("<img") && !line.contains("@all"),
-            "{line}"
-        );
+        assert!(!line.contains("<script") && !line.contains("<img") && !line.contains("@all"), "{line}");
         if line.starts_with("| ") {
             assert_eq!(line.matches('|').count(), 7, "{line}");
         }
     }
     assert!(text.len() < 65_536, "more than a comment holds");
-    assert!(
-        gate_text(&doc, 80, false)
-            .lines()
-            .all(|l| l.chars().count() <= 80 && !l.contains('\u{1b}'))
-    );
+    assert!(gate_text(&doc, 80, false).lines().all(|l| l.chars().count() <= 80 && !l.contains('\u{1b}')));
 }
 
 #[test]
@@ -173,15 +152,7 @@ fn a_megabyte_of_reason_and_ten_thousand_cells_still_give_a_page_that_opens() {
 
 #[test]
 fn no_nan_reaches_a_chart_or_a_reader() {
-    for bad in [
-        f64::NAN,
-        f64::INFINITY,
-        f64::NEG_INFINITY,
-        -1.0,
-        0.0,
-        1e308,
-        5e-324,
-    ] {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 0.0, 1e308, 5e-324] {
         let mut doc = quick();
         for cell in &mut doc.cells {
             for metric in cell.metrics.values_mut() {
@@ -207,10 +178,7 @@ fn no_nan_reaches_a_chart_or_a_reader() {
 #[test]
 fn an_svg_that_is_not_ours_gives_an_error_or_a_picture_but_loads_nothing() {
     assert!(png("").is_err());
-    assert!(
-        png("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 90000\"/>").is_err(),
-        "too high"
-    );
+    assert!(png("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 90000\"/>").is_err(), "too high");
     let outside = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><image href=\"/etc/hostname\" width=\"9\" height=\"9\"/></svg>";
     assert!(png(outside).is_ok());
 }
@@ -247,10 +215,7 @@ fn metric() -> impl Strategy<Value = Metric> {
             unit,
             better: if lower { Better::Lower } else { Better::Higher },
             minimum: None,
-            samples: samples
-                .into_iter()
-                .map(|(block, value)| Sample { block, value })
-                .collect(),
+            samples: samples.into_iter().map(|(block, value)| Sample { block, value }).collect(),
             estimate: estimate.map(|(median, low, high, level)| Estimate {
                 median,
                 low,
@@ -261,14 +226,7 @@ fn metric() -> impl Strategy<Value = Metric> {
             }),
             ratios: ratios
                 .into_iter()
-                .map(|(to, median, low, high)| Ratio {
-                    to,
-                    median,
-                    low,
-                    high,
-                    level: 0.9,
-                    blocks: 6,
-                })
+                .map(|(to, median, low, high)| Ratio { to, median, low, high, level: 0.9, blocks: 6 })
                 .collect(),
         })
 }
@@ -281,8 +239,8 @@ fn cell() -> impl Strategy<Value = Cell> {
         prop::collection::btree_map(word(), metric(), 0..3),
         prop::option::of([float(), float(), float(), float(), float()]),
     )
-        .prop_map(
-            |((workload, contender, placement, primary, key), status, reason, metrics, memory)| Cell {
+        .prop_map(|((workload, contender, placement, primary, key), status, reason, metrics, memory)| {
+            Cell {
                 id: format!("{workload}/{key}=1/{placement}/{contender}"),
                 workload,
                 contender,
@@ -313,8 +271,8 @@ fn cell() -> impl Strategy<Value = Cell> {
                     virtual_bytes: b,
                 }),
                 latency: None,
-            },
-        )
+            }
+        })
 }
 
 proptest! {

@@ -73,10 +73,7 @@ fn a_cell_that_is_not_measured_shows_no_number_even_if_it_carries_one() {
     assert!(words.contains("the books do not balance"));
     assert!(!words.contains("424"), "an invalid number is printed");
     let text = terminal_summary(&doc, 120, false);
-    assert!(
-        !text.contains("424") && text.contains("the books do not balance"),
-        "{text}"
-    );
+    assert!(!text.contains("424") && text.contains("the books do not balance"), "{text}");
 }
 
 /// Caps are the only lines three pixels thick; each interval has two.
@@ -94,11 +91,7 @@ fn every_interval_is_drawn() {
         .filter(|c| c.status == Status::Measured)
         .filter(|c| c.primary_metric().is_some_and(|m| m.estimate.is_some()))
         .count();
-    let drawn: usize = charts
-        .iter()
-        .filter(|c| c.name != "headline")
-        .map(|c| caps(&c.svg))
-        .sum();
+    let drawn: usize = charts.iter().filter(|c| c.name != "headline").map(|c| caps(&c.svg)).sum();
     assert_eq!(drawn, 2 * intervals);
     assert!(intervals > 20, "the sample has something to draw");
     let headline = charts.iter().find(|c| c.name == "headline").expect("a headline");
@@ -123,19 +116,11 @@ fn a_smoke_run_claims_nothing_and_draws_no_interval() {
 fn the_answer_states_each_ratio_with_its_interval_and_when_it_does_not_matter() {
     let doc = quick();
     let text = words(&page(std::slice::from_ref(&doc)));
-    let cell = doc
-        .cells
-        .iter()
-        .find(|c| c.id == "switch.yield/tasks=2/same-core/coroutine")
-        .expect("in the sample");
+    let cell =
+        doc.cells.iter().find(|c| c.id == "switch.yield/tasks=2/same-core/coroutine").expect("in the sample");
     let ratio = &cell.primary_metric().expect("time").ratios[0];
     assert_eq!(ratio.to, "thread");
-    let expected = format!(
-        "{:.0}× ({:.0}–{:.0})",
-        1.0 / ratio.median,
-        1.0 / ratio.high,
-        1.0 / ratio.low
-    );
+    let expected = format!("{:.0}× ({:.0}–{:.0})", 1.0 / ratio.median, 1.0 / ratio.high, 1.0 / ratio.low);
     assert!(text.contains(&expected), "{expected}");
     assert!(text.contains("a handler of 50 µs that switches 4 times spends"));
 }
@@ -202,9 +187,7 @@ fn a_result_too_large_for_a_page_leaves_its_json_beside_it() {
     for cell in &mut doc.cells {
         for metric in cell.metrics.values_mut() {
             for block in 100..1000 {
-                metric
-                    .samples
-                    .push(switchmark_schema::Sample { block, value: 1.5 });
+                metric.samples.push(switchmark_schema::Sample { block, value: 1.5 });
             }
         }
     }
@@ -237,10 +220,7 @@ fn a_chart_stands_alone_with_role_names_view_box_and_colours_that_fall_back() {
                 .or(node.attribute("stroke").filter(|s| *s != "none"));
             assert_eq!(colour.is_some(), node.attribute("class").is_some(), "{node:?}");
             for a in node.attributes() {
-                assert!(
-                    !a.value().contains("NaN") && !a.value().contains("inf"),
-                    "{node:?}"
-                );
+                assert!(!a.value().contains("NaN") && !a.value().contains("inf"), "{node:?}");
             }
         }
     }
@@ -250,10 +230,7 @@ fn a_chart_stands_alone_with_role_names_view_box_and_colours_that_fall_back() {
 fn no_text_of_a_chart_is_cut_by_its_edge() {
     // The width of each text as the bundled font draws it, not as we guess it.
     for chart in charts(&quick()).expect("charts") {
-        let mut options = resvg::usvg::Options {
-            font_family: "Inter".into(),
-            ..Default::default()
-        };
+        let mut options = resvg::usvg::Options { font_family: "Inter".into(), ..Default::default() };
         let fonts = options.fontdb_mut();
         fonts.load_font_data(include_bytes!("../fonts/Inter-Regular.otf").to_vec());
         fonts.load_font_data(include_bytes!("../fonts/Inter-SemiBold.otf").to_vec());
@@ -288,12 +265,7 @@ fn visit(group: &resvg::usvg::Group, each: &mut impl FnMut((f32, f32, f32, f32))
             resvg::usvg::Node::Group(g) => visit(g, each),
             resvg::usvg::Node::Text(t) => {
                 let b = t.abs_bounding_box();
-                each((
-                    b.left(),
-                    b.top() + b.height() * 0.15,
-                    b.right(),
-                    b.bottom() - b.height() * 0.15,
-                ));
+                each((b.left(), b.top() + b.height() * 0.15, b.right(), b.bottom() - b.height() * 0.15));
             }
             _ => {}
         }
@@ -306,10 +278,8 @@ fn no_number_of_a_chart_is_cut_short() {
         let doc = roxmltree::Document::parse(&chart.svg).expect("well-formed");
         let texts = doc.descendants().filter(|n| n.tag_name().name() == "text");
         let texts: Vec<&str> = texts.filter_map(|n| n.text()).map(str::trim).collect();
-        let numbers: Vec<&&str> = texts
-            .iter()
-            .filter(|t| t.starts_with(|c: char| c.is_ascii_digit()))
-            .collect();
+        let numbers: Vec<&&str> =
+            texts.iter().filter(|t| t.starts_with(|c: char| c.is_ascii_digit())).collect();
         assert!(numbers.len() > 3, "{}", chart.name);
         for text in numbers {
             assert!(!text.ends_with('…'), "{}: {text}", chart.name);
@@ -320,20 +290,12 @@ fn no_number_of_a_chart_is_cut_short() {
 #[test]
 fn a_picture_shows_both_contenders_and_its_words() {
     let charts = charts(&quick()).expect("charts");
-    let chart = charts
-        .iter()
-        .find(|c| c.name == "switch-yield")
-        .expect("the yield figure");
+    let chart = charts.iter().find(|c| c.name == "switch-yield").expect("the yield figure");
     let bytes = png(&chart.svg).expect("a picture");
     let picture = resvg::tiny_skia::Pixmap::decode_png(&bytes).expect("a png");
     assert_eq!(picture.width(), 1440);
-    let count = |rgb: (u8, u8, u8)| {
-        picture
-            .pixels()
-            .iter()
-            .filter(|p| (p.red(), p.green(), p.blue()) == rgb)
-            .count()
-    };
+    let count =
+        |rgb: (u8, u8, u8)| picture.pixels().iter().filter(|p| (p.red(), p.green(), p.blue()) == rgb).count();
     assert!(count((0xD5, 0x5E, 0x00)) > 300, "thread");
     assert!(count((0x00, 0x72, 0xB2)) > 300, "coroutine");
     assert!(count((0x1B, 0x1D, 0x20)) > 3000, "words");
@@ -342,18 +304,10 @@ fn a_picture_shows_both_contenders_and_its_words() {
 
 #[test]
 fn charts_name_themselves_once_and_fit_for_a_file() {
-    let names: Vec<String> = charts(&quick())
-        .expect("charts")
-        .into_iter()
-        .map(|c| c.name)
-        .collect();
+    let names: Vec<String> = charts(&quick()).expect("charts").into_iter().map(|c| c.name).collect();
     assert_eq!(names[0], "headline");
     assert!(names.contains(&"stack-idle-bill".to_owned()));
     let unique: std::collections::HashSet<&String> = names.iter().collect();
     assert_eq!(unique.len(), names.len());
-    assert!(
-        names
-            .iter()
-            .all(|n| n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
-    );
+    assert!(names.iter().all(|n| n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')));
 }

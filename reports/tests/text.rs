@@ -19,10 +19,7 @@ fn golden(name: &str, got: &str) {
     if got != expected {
         let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, got).expect("the target folder can be written");
-        panic!(
-            "differs from tests/golden/{name}; if that is meant, copy {} over it",
-            path.display()
-        );
+        panic!("differs from tests/golden/{name}; if that is meant, copy {} over it", path.display());
     }
 }
 
@@ -34,10 +31,7 @@ fn the_terminal_summary_says_what_it_said() {
 
 #[test]
 fn the_markdown_summary_says_what_it_said() {
-    golden(
-        "summary-quick.md",
-        &markdown_summary(&quick(), "switchmark run --profile quick"),
-    );
+    golden("summary-quick.md", &markdown_summary(&quick(), "switchmark run --profile quick"));
 }
 
 #[test]
@@ -72,10 +66,7 @@ fn a_gate_says_judged_of_all_first_and_has_a_row_for_every_cell_not_plainly_ok()
         let plain = cell.verdict == Verdict::Ok && cell.reason.is_none();
         assert_eq!(text.contains(&id), !plain, "{}", cell.id);
     }
-    let line = text
-        .lines()
-        .find(|l| l.starts_with("| REGRESSED"))
-        .expect("its row");
+    let line = text.lines().find(|l| l.starts_with("| REGRESSED")).expect("its row");
     assert!(line.contains("+7.2 % (+5.1 to +9.4) | 9 |"), "{line}");
 }
 
@@ -86,14 +77,8 @@ fn a_gate_that_judged_nothing_does_not_look_green() {
     doc.census = GateCensus::of(&doc.cells);
     doc.exit = 0;
     for text in [gate_markdown(&doc), gate_text(&doc, 100, false)] {
-        assert!(
-            text.contains("nothing was judged") && text.contains("judged 0 of 0"),
-            "{text}"
-        );
-        assert!(
-            !text.contains("plainly OK") && !text.contains("no regression"),
-            "{text}"
-        );
+        assert!(text.contains("nothing was judged") && text.contains("judged 0 of 0"), "{text}");
+        assert!(!text.contains("plainly OK") && !text.contains("no regression"), "{text}");
     }
 }
 
@@ -103,18 +88,13 @@ fn csv_has_a_row_for_every_cell_and_all_rows_have_the_same_fields() {
     let text = csv(&doc);
     let head = text.lines().next().expect("a head").split(',').count();
     for cell in &doc.cells {
-        let row = text
-            .lines()
-            .find(|l| l.starts_with(&format!("{},", cell.id)))
-            .expect("its row");
+        let row = text.lines().find(|l| l.starts_with(&format!("{},", cell.id))).expect("its row");
         if !row.contains('"') {
             assert_eq!(row.split(',').count(), head, "{row}");
         }
     }
-    let row = text
-        .lines()
-        .find(|l| l.starts_with("switch.yield/tasks=2/same-core/coroutine,"))
-        .expect("its row");
+    let row =
+        text.lines().find(|l| l.starts_with("switch.yield/tasks=2/same-core/coroutine,")).expect("its row");
     assert_eq!(row.rsplit(',').next().expect("samples").split(';').count(), 12);
 }
 
@@ -160,11 +140,7 @@ fn the_samples_agree_with_themselves() {
                     Some(s.value / o.value)
                 })
                 .collect();
-            assert!(
-                (middle(&mut paired) - ratio.median).abs() <= 1e-5 * ratio.median,
-                "{}",
-                cell.id
-            );
+            assert!((middle(&mut paired) - ratio.median).abs() <= 1e-5 * ratio.median, "{}", cell.id);
             ratios += 1;
         }
     }

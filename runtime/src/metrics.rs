@@ -11,8 +11,7 @@ impl Counter {
     #[inline(always)]
     pub(crate) fn bump(&self) {
         // Relaxed, twice: one writer, and readers want a number, not an order.
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Raises to `value` if that is more; only the owning worker may.

@@ -1,7 +1,4 @@
-#![allow(
-    unsafe_code,
-    reason = "waiters are addresses of records and of words on waiting stacks"
-)]
+#![allow(unsafe_code, reason = "waiters are addresses of records and of words on waiting stacks")]
 //! Waiting: `park` and `unpark` for users, [`Waiter`] for everything built inside.
 //!
 //! The two are kept apart on purpose. A [`Waiter`] is *claimed*: it lies in one place (a join word, a channel's list), and whoever takes it
@@ -87,9 +84,7 @@ impl Wait {
     pub(crate) fn new() -> Wait {
         match worker::current() {
             Some(task) => Wait::Task(task),
-            None => Wait::Thread(Proxy {
-                woken: AtomicPtr::new(ptr::null_mut()),
-            }),
+            None => Wait::Thread(Proxy { woken: AtomicPtr::new(ptr::null_mut()) }),
         }
     }
 
@@ -138,15 +133,10 @@ pub(crate) fn outside(what: &str) -> ! {
 #[inline]
 #[track_caller]
 pub fn park() {
-    let Some(me) = worker::current() else {
-        outside("park()")
-    };
+    let Some(me) = worker::current() else { outside("park()") };
     // Acquire on both ways: pairs with the Release of the unparker, on success with one whose token was used before, for what else it
     // published. Release: an unparker that finds PARKED runs after what we did before.
-    match me
-        .token
-        .compare_exchange(state::RUNNING, state::PARKED, Ordering::AcqRel, Ordering::Acquire)
-    {
+    match me.token.compare_exchange(state::RUNNING, state::PARKED, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
             let worker = worker::of(me);
             worker.counters.parks.bump();
@@ -189,9 +179,7 @@ unsafe impl Sync for Unparker {}
 /// Outside a coroutine.
 #[track_caller]
 pub fn unparker() -> Unparker {
-    let Some(task) = worker::current() else {
-        outside("unparker()")
-    };
+    let Some(task) = worker::current() else { outside("unparker()") };
     task.retain();
     Unparker { task }
 }
@@ -204,11 +192,7 @@ impl Unparker {
         // Relaxed: the exchange below confirms what was read.
         let mut seen = token.load(Ordering::Relaxed);
         loop {
-            let to = if seen == state::PARKED {
-                state::RUNNING
-            } else {
-                state::TOKEN
-            };
+            let to = if seen == state::PARKED { state::RUNNING } else { state::TOKEN };
             // Release: pairs with the Acquire in `park`. Acquire: a claim pairs with the Release of the park, so that it reads the
             // worker of a task that has got that far. TOKEN over TOKEN too: what this caller did must be published.
             match token.compare_exchange_weak(seen, to, Ordering::AcqRel, Ordering::Relaxed) {
@@ -240,8 +224,6 @@ impl Drop for Unparker {
 
 impl fmt::Debug for Unparker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unparker")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
+        f.debug_struct("Unparker").field("id", &self.id()).finish_non_exhaustive()
     }
 }

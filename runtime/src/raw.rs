@@ -91,9 +91,7 @@ pub struct Stack {
 impl Stack {
     /// Takes a stack with at least `bytes` usable, of the smallest class that has them.
     pub fn new(bytes: usize) -> io::Result<Stack> {
-        Ok(Stack {
-            slot: pool::take(Class::for_bytes(bytes)?)?,
-        })
+        Ok(Stack { slot: pool::take(Class::for_bytes(bytes)?)? })
     }
 
     /// Usable bytes.
@@ -191,8 +189,7 @@ impl<In, Out, Ret> fmt::Debug for Coroutine<In, Out, Ret> {
 const CLOSURE_OFFSET: usize = 16;
 
 fn closure_of<F>(link: *mut *mut u8) -> *mut F {
-    link.wrapping_byte_add(CLOSURE_OFFSET.next_multiple_of(align_of::<F>()))
-        .cast()
+    link.wrapping_byte_add(CLOSURE_OFFSET.next_multiple_of(align_of::<F>())).cast()
 }
 
 impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
@@ -213,10 +210,7 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
     {
         let top = stack.slot.coloured_top();
         let room = size_of::<F>() + align_of::<F>().max(arch::STACK_ALIGN);
-        assert!(
-            room <= stack.size() / 2,
-            "the closure is too large for the stack: box what it captures"
-        );
+        assert!(room <= stack.size() / 2, "the closure is too large for the stack: box what it captures");
         // The link is aligned as the closure is, so that their distance is a constant.
         let link: *mut *mut u8 = top
             .wrapping_sub(CLOSURE_OFFSET + room)
@@ -303,9 +297,7 @@ impl<In, Out, Ret> Coroutine<In, Out, Ret> {
                 State::Yielded(out) => drop(out),
                 State::Returned(result) => {
                     return result.err().filter(|payload| {
-                        payload
-                            .downcast_ref::<ForcedUnwind>()
-                            .is_none_or(|forced| forced.0 != self.link)
+                        payload.downcast_ref::<ForcedUnwind>().is_none_or(|forced| forced.0 != self.link)
                     });
                 }
             }

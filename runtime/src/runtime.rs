@@ -1,7 +1,4 @@
-#![allow(
-    unsafe_code,
-    reason = "the one promise a program makes, and the worker it starts"
-)]
+#![allow(unsafe_code, reason = "the one promise a program makes, and the worker it starts")]
 //! The door: a builder, and handles to a runtime that runs.
 
 use std::fmt;
@@ -25,10 +22,7 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Builder {
-        Builder {
-            max_stacks: None,
-            main_stack_size: Class::ALL[Class::COUNT - 1].usable(),
-        }
+        Builder { max_stacks: None, main_stack_size: Class::ALL[Class::COUNT - 1].usable() }
     }
 }
 
@@ -132,9 +126,7 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("metrics", &self.metrics())
-            .finish()
+        f.debug_struct("Handle").field("metrics", &self.metrics()).finish()
     }
 }
 
@@ -153,9 +145,7 @@ pub struct Current {
 /// Outside a coroutine.
 #[track_caller]
 pub fn current() -> Current {
-    let Some(task) = worker::current() else {
-        crate::park::outside("current()")
-    };
+    let Some(task) = worker::current() else { crate::park::outside("current()") };
     let slot = worker::slot(task);
     Current {
         id: task.id(),

@@ -39,9 +39,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let Some(worker) = worker::current().map(worker::of) else {
-        nowhere()
-    };
+    let Some(worker) = worker::current().map(worker::of) else { nowhere() };
     on(worker, None, default_class(), f)
 }
 
@@ -71,10 +69,7 @@ where
     // SAFETY: closure and value are `'static` and `Send`.
     unsafe { task.fill(id, name, class, ptr::from_ref(worker).cast(), f) };
     worker.adopt(task);
-    JoinHandle {
-        task,
-        value: PhantomData,
-    }
+    JoinHandle { task, value: PhantomData }
 }
 
 /// Spawns onto a worker from any thread; `None` if its `run_local` has returned.
@@ -92,10 +87,7 @@ where
     // SAFETY: closure and value are `'static` and `Send`.
     unsafe { task.fill(id, None, default_class(), owner, f) };
     if worker.adopt_remotely(task).is_ok() {
-        return Some(JoinHandle {
-            task,
-            value: PhantomData,
-        });
+        return Some(JoinHandle { task, value: PhantomData });
     }
     // SAFETY: refused, so nobody else knows the record, and its closure never ran.
     unsafe { task.give_up(io::ErrorKind::NotConnected.into()) };
@@ -142,9 +134,7 @@ impl Builder {
         T: Send + 'static,
     {
         let class = self.stack_size.map_or(Ok(default_class()), Class::for_bytes)?;
-        let Some(worker) = worker::current().map(worker::of) else {
-            nowhere()
-        };
+        let Some(worker) = worker::current().map(worker::of) else { nowhere() };
         Ok(on(worker, self.name, class, f))
     }
 }
@@ -173,11 +163,7 @@ impl<T> JoinHandle<T> {
             let wait = Wait::new();
             let me = wait.waiter().word();
             // Release: pairs with the Acquire of the task's end, which then wakes us. Acquire: as above, if it is DONE by now.
-            if task
-                .join
-                .compare_exchange(state::EMPTY, me, Ordering::Release, Ordering::Acquire)
-                .is_ok()
-            {
+            if task.join.compare_exchange(state::EMPTY, me, Ordering::Release, Ordering::Acquire).is_ok() {
                 wait.wait();
                 // Acquire: as above, for a waker on another thread. The word is DONE, or nobody would have woken us.
                 let end = task.join.load(Ordering::Acquire);
@@ -206,14 +192,7 @@ impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let word = &self.task.join;
         // Release: the end that finds DETACHED comes after what was done with the handle. Acquire: if it is DONE, the outcome is ours.
-        if word
-            .compare_exchange(
-                state::EMPTY,
-                state::DETACHED,
-                Ordering::Release,
-                Ordering::Acquire,
-            )
-            .is_err()
+        if word.compare_exchange(state::EMPTY, state::DETACHED, Ordering::Release, Ordering::Acquire).is_err()
         {
             // SAFETY: only DONE can be there, as no waiter outlives its `join`; so the outcome passed to the handle.
             unsafe { self.task.drop_outcome() };
@@ -224,9 +203,6 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("id", &self.id())
-            .field("finished", &self.is_finished())
-            .finish()
+        f.debug_struct("JoinHandle").field("id", &self.id()).field("finished", &self.is_finished()).finish()
     }
 }

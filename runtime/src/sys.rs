@@ -25,11 +25,7 @@ macro_rules! injected {
 }
 
 fn done(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Reserves address space that is readable and writable but costs nothing until it is touched.
@@ -39,11 +35,7 @@ pub(crate) fn reserve(bytes: usize) -> io::Result<*mut u8> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice disturbs nothing.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
-    if at == libc::MAP_FAILED {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(at.cast())
-    }
+    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
 }
 
 /// Gives a mapping back.
@@ -78,13 +70,8 @@ pub(crate) unsafe fn guard(at: *mut u8, bytes: usize) -> io::Result<()> {
 /// As for [`guard`], for each range.
 pub(crate) unsafe fn guard_batch(ranges: &[(*mut u8, usize)]) -> io::Result<usize> {
     injected!(GuardBatch);
-    let vectors: Vec<libc::iovec> = ranges
-        .iter()
-        .map(|&(at, bytes)| libc::iovec {
-            iov_base: at.cast(),
-            iov_len: bytes,
-        })
-        .collect();
+    let vectors: Vec<libc::iovec> =
+        ranges.iter().map(|&(at, bytes)| libc::iovec { iov_base: at.cast(), iov_len: bytes }).collect();
     // SAFETY: asks for a number.
     let process = unsafe { libc::getpid() };
     // SAFETY: opens a descriptor that names this process.
@@ -94,16 +81,8 @@ pub(crate) unsafe fn guard_batch(ranges: &[(*mut u8, usize)]) -> io::Result<usiz
     }
     let advice = MADV_GUARD_INSTALL;
     // SAFETY: the vectors outlive the call, and the caller gives up the contents of what they name.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_process_madvise,
-            own,
-            vectors.as_ptr(),
-            vectors.len(),
-            advice,
-            0,
-        )
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_process_madvise, own, vectors.as_ptr(), vectors.len(), advice, 0) };
     let result = usize::try_from(done).map_err(|_| io::Error::last_os_error());
     // SAFETY: the descriptor is ours and used no more.
     unsafe { libc::close(libc::c_int::try_from(own).expect("a descriptor fits c_int")) };
@@ -166,14 +145,7 @@ pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32) {
 /// Wakes one sleeper on `word`, which may be gone: the kernel then finds nobody.
 pub(crate) fn futex_wake<T>(word: *const T) {
     // SAFETY: the kernel uses the address as a key and does not write to it.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word,
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            1,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
 /// A signal disposition as the kernel keeps it.
@@ -244,11 +216,7 @@ pub(crate) unsafe fn fault_address(info: *const SignalInfo) -> usize {
 
 /// Whether this thread has an alternate signal stack.
 pub(crate) fn has_signal_stack() -> bool {
-    let mut now = libc::stack_t {
-        ss_sp: std::ptr::null_mut(),
-        ss_flags: 0,
-        ss_size: 0,
-    };
+    let mut now = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
     // SAFETY: a null new stack only reads the present one.
     let result = unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) };
     result == 0 && now.ss_flags & libc::SS_DISABLE == 0
@@ -259,22 +227,14 @@ pub(crate) fn has_signal_stack() -> bool {
 /// # Safety
 /// The memory is used for nothing else until [`drop_signal_stack`].
 pub(crate) unsafe fn set_signal_stack(at: *mut u8, bytes: usize) -> io::Result<()> {
-    let new = libc::stack_t {
-        ss_sp: at.cast(),
-        ss_flags: 0,
-        ss_size: bytes,
-    };
+    let new = libc::stack_t { ss_sp: at.cast(), ss_flags: 0, ss_size: bytes };
     // SAFETY: the caller gives the memory.
     done(unsafe { libc::sigaltstack(&raw const new, std::ptr::null_mut()) })
 }
 
 /// Leaves this thread without an alternate signal stack.
 pub(crate) fn drop_signal_stack() {
-    let none = libc::stack_t {
-        ss_sp: std::ptr::null_mut(),
-        ss_flags: libc::SS_DISABLE,
-        ss_size: 0,
-    };
+    let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
     // SAFETY: takes the alternate stack away; it is not in use, as no handler of ours returns to a thread that ends.
     unsafe { libc::sigaltstack(&raw const none, std::ptr::null_mut()) };
 }

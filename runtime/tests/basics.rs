@@ -30,9 +30,7 @@ fn spawned_coroutines_run_in_order_and_yield_in_turn() {
             });
         }
     });
-    let expected: Vec<_> = (0..3)
-        .flat_map(|round| ["a", "b", "c"].map(|name| (round, name)))
-        .collect();
+    let expected: Vec<_> = (0..3).flat_map(|round| ["a", "b", "c"].map(|name| (round, name))).collect();
     assert_eq!(*log.lock().unwrap(), expected);
 }
 
@@ -54,14 +52,9 @@ fn run_local_returns_only_when_detached_coroutines_have_ended() {
 #[test]
 fn a_panic_reaches_join_with_its_payload_and_the_name_of_the_coroutine() {
     run(|| {
-        let handle = task::Builder::new()
-            .name("reader")
-            .spawn(|| std::panic::panic_any(17_u32))
-            .unwrap();
+        let handle = task::Builder::new().name("reader").spawn(|| std::panic::panic_any(17_u32)).unwrap();
         let id = handle.id();
-        let Err(JoinError::Panic(failed)) = handle.join() else {
-            panic!("it panicked")
-        };
+        let Err(JoinError::Panic(failed)) = handle.join() else { panic!("it panicked") };
         assert_eq!((failed.id, failed.name.as_deref()), (id, Some("reader")));
         assert_eq!(failed.cause.downcast_ref(), Some(&17_u32));
         let error = spawn(|| -> () { panic!("no {}", 3 + 4) }).join().unwrap_err();
@@ -171,11 +164,7 @@ fn a_handle_spawns_from_an_os_thread_until_the_runtime_has_ended() {
     assert_eq!((handle.metrics().spawned, handle.metrics().ended), (1, 1));
     let refused = std::panic::catch_unwind(|| handle.spawn(|| ())).unwrap_err();
     assert!(refused.downcast_ref::<String>().map_or_else(
-        || {
-            refused
-                .downcast_ref::<&str>()
-                .is_some_and(|text| text.contains("has ended"))
-        },
+        || { refused.downcast_ref::<&str>().is_some_and(|text| text.contains("has ended")) },
         |text| text.contains("has ended")
     ));
 }
@@ -184,10 +173,7 @@ fn a_handle_spawns_from_an_os_thread_until_the_runtime_has_ended() {
 fn outside_a_runtime_spawn_says_what_to_do() {
     let refused = std::panic::catch_unwind(|| spawn(|| ())).unwrap_err();
     let text = refused.downcast_ref::<&str>().unwrap();
-    assert!(
-        text.contains("Builder::run_local") && text.contains("Handle"),
-        "{text}"
-    );
+    assert!(text.contains("Builder::run_local") && text.contains("Handle"), "{text}");
     assert!(Handle::try_current().is_none());
 }
 
@@ -250,9 +236,7 @@ fn results_and_closures_are_dropped_exactly_once() {
 fn the_ledger_counts_units_peak_and_switches() {
     let metrics = run(|| {
         let handle = Handle::try_current().unwrap();
-        let pair: Vec<_> = (0..2)
-            .map(|_| spawn(|| (0..1000).for_each(|_| yield_now())))
-            .collect();
+        let pair: Vec<_> = (0..2).map(|_| spawn(|| (0..1000).for_each(|_| yield_now()))).collect();
         for handle in pair {
             handle.join().unwrap();
         }
@@ -278,17 +262,10 @@ fn a_yield_with_nobody_to_yield_to_is_no_switch() {
 fn current_knows_itself() {
     run(|| {
         assert_eq!(current().name(), Some("main"));
-        let reader = task::Builder::new()
-            .name("reader")
-            .stack_size(5000)
-            .spawn(current)
-            .unwrap();
+        let reader = task::Builder::new().name("reader").stack_size(5000).spawn(current).unwrap();
         let id = reader.id();
         let seen = reader.join().unwrap();
-        assert_eq!(
-            (seen.id(), seen.name(), seen.stack_size()),
-            (id, Some("reader"), 64 << 10)
-        );
+        assert_eq!((seen.id(), seen.name(), seen.stack_size()), (id, Some("reader"), 64 << 10));
         assert_eq!(spawn(|| current().stack_size()).join().unwrap(), 256 << 10);
         assert!(task::Builder::new().stack_size(2 << 20).spawn(|| ()).is_err());
     });

@@ -18,10 +18,7 @@ impl Random {
 }
 
 /// A dozen integers and eight floats, all alive over the suspension; more than there are callee-saved registers.
-#[expect(
-    clippy::inline_always,
-    reason = "each use is to have a frame and a register allocation of its own"
-)]
+#[expect(clippy::inline_always, reason = "each use is to have a frame and a register allocation of its own")]
 #[expect(clippy::many_single_char_names, reason = "they are so many on purpose")]
 #[inline(always)]
 fn hold(seed: u64, suspend: impl FnOnce()) {
@@ -33,10 +30,7 @@ fn hold(seed: u64, suspend: impl FnOnce()) {
     let [p, q, r, s, t, u, v, w] = black_box(floats);
     suspend();
     assert_eq!([a, b, c, d, e, f, g, h, i, j, k, l], black_box(integers));
-    assert_eq!(
-        [p, q, r, s, t, u, v, w].map(f64::to_bits),
-        black_box(floats).map(f64::to_bits)
-    );
+    assert_eq!([p, q, r, s, t, u, v, w].map(f64::to_bits), black_box(floats).map(f64::to_bits));
 }
 
 #[test]
@@ -60,10 +54,7 @@ fn raw_coroutines_keep_their_registers_in_any_order_of_switches() {
         .collect();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..1_000_000 {
-        let (seed, index) = (
-            random.next(),
-            usize::try_from(random.next() >> 32).unwrap() % coroutines.len(),
-        );
+        let (seed, index) = (random.next(), usize::try_from(random.next() >> 32).unwrap() % coroutines.len());
         let resume = |coroutine: &mut Coroutine<u64, u64, u64>| {
             assert_eq!(coroutine.resume(seed), State::Yielded(seed));
         };

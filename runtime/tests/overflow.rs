@@ -54,32 +54,18 @@ impl Drop for RecurseOnDrop {
 
 fn overflow_in_a_named_coroutine(bytes: usize, overflow: impl FnOnce() + Send + 'static) {
     run(move || {
-        let victim = task::Builder::new()
-            .name("victim")
-            .stack_size(bytes)
-            .spawn(move || {
-                println!("id={}", current().id());
-                overflow();
-            });
+        let victim = task::Builder::new().name("victim").stack_size(bytes).spawn(move || {
+            println!("id={}", current().id());
+            overflow();
+        });
         victim.unwrap().join().unwrap();
     });
 }
 
 fn assert_reported(output: &Output, bytes: usize) {
-    let (out, error) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.signal(), Some(6), "{out}\n{error}");
-    let id: u64 = out
-        .split("id=")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let id: u64 = out.split("id=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     assert!(error.contains(&format!("coroutine {id} 'victim'")), "{error}");
     assert!(error.contains(&format!("stack of {bytes} bytes")), "{error}");
 }
@@ -92,10 +78,7 @@ fn an_overflow_in_each_class_names_id_name_and_size() {
         });
     }
     for bytes in [64 << 10, 256 << 10, 1 << 20] {
-        let output = child(
-            "an_overflow_in_each_class_names_id_name_and_size",
-            &bytes.to_string(),
-        );
+        let output = child("an_overflow_in_each_class_names_id_name_and_size", &bytes.to_string());
         assert_reported(&output, bytes);
     }
 }
@@ -112,21 +95,15 @@ fn an_overflow_by_one_large_frame_or_in_a_destructor_is_reported() {
         _ => {}
     }
     for scenario in ["frame", "drop"] {
-        let output = child(
-            "an_overflow_by_one_large_frame_or_in_a_destructor_is_reported",
-            scenario,
-        );
+        let output = child("an_overflow_by_one_large_frame_or_in_a_destructor_is_reported", scenario);
         assert_reported(&output, 64 << 10);
     }
 }
 
 fn raw_overflow() {
     // SAFETY: the body does not suspend.
-    let mut deep: Coroutine<(), (), usize> = unsafe {
-        Coroutine::new(Stack::new(64 << 10).unwrap(), |_: &Yielder<(), ()>, ()| {
-            recurse(0)
-        })
-    };
+    let mut deep: Coroutine<(), (), usize> =
+        unsafe { Coroutine::new(Stack::new(64 << 10).unwrap(), |_: &Yielder<(), ()>, ()| recurse(0)) };
     deep.resume(());
 }
 
@@ -145,10 +122,7 @@ fn an_overflow_in_a_raw_coroutine_names_the_coroutine_it_runs_in() {
         let output = child(test, scenario);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.signal(), Some(6), "{error}");
-        assert!(
-            error.contains("a raw coroutine overflowed its stack: stack of 65536 bytes"),
-            "{error}"
-        );
+        assert!(error.contains("a raw coroutine overflowed its stack: stack of 65536 bytes"), "{error}");
     }
 }
 

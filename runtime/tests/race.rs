@@ -107,9 +107,7 @@ fn threads_spawn_and_join_through_a_handle_all_at_once() {
                 .map(|thread| {
                     let handle = handle.clone();
                     std::thread::spawn(move || {
-                        (0..500)
-                            .map(|n| handle.spawn(move || n + thread).join().unwrap())
-                            .sum::<u64>()
+                        (0..500).map(|n| handle.spawn(move || n + thread).join().unwrap()).sum::<u64>()
                     })
                 })
                 .collect();

@@ -59,10 +59,7 @@ fn when_the_last_receiver_goes_waiting_senders_get_their_values_back() {
         yield_now();
         drop(receiver);
         yield_now();
-        assert!(
-            waiting.iter().all(|handle| !handle.is_finished()),
-            "a receiver is left"
-        );
+        assert!(waiting.iter().all(|handle| !handle.is_finished()), "a receiver is left");
         drop(other);
         for (n, handle) in waiting.into_iter().enumerate() {
             assert_eq!(handle.join().unwrap(), Err(SendError(vec![n])));
@@ -84,10 +81,7 @@ fn when_the_last_sender_goes_waiting_receivers_learn_it() {
         yield_now();
         drop(sender.clone());
         yield_now();
-        assert!(
-            waiting.iter().all(|handle| !handle.is_finished()),
-            "a sender is left"
-        );
+        assert!(waiting.iter().all(|handle| !handle.is_finished()), "a sender is left");
         drop(sender);
         for handle in waiting {
             assert_eq!(handle.join().unwrap(), Err(RecvError));
@@ -149,10 +143,7 @@ fn every_value_arrives_once_between_coroutines() {
                     })
                 })
                 .collect();
-            let mut all: Vec<usize> = handles
-                .into_iter()
-                .flat_map(|handle| handle.join().unwrap())
-                .collect();
+            let mut all: Vec<usize> = handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect();
             all.sort_unstable();
             assert_eq!(all, (0..1000).collect::<Vec<_>>());
         });

@@ -9,10 +9,7 @@ fn run<T>(f: impl FnOnce() -> T) -> T {
 }
 
 fn mappings() -> usize {
-    std::fs::read_to_string("/proc/self/maps")
-        .unwrap()
-        .lines()
-        .count()
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }
 
 /// Parks `count` coroutines in the smallest class, does something, and lets them end.
@@ -51,16 +48,9 @@ fn parked_coroutines_cost_a_page_each_few_mappings_and_are_counted_by_mincore() 
     assert!(added < 20, "{added} mappings for {count} guarded stacks");
     let each = (parked.1 - before.1) as f64 / count as f64;
     // Unoptimised frames are larger; the promise is for release builds.
-    let limit = if cfg!(debug_assertions) {
-        3.0 * 4096.0
-    } else {
-        4096.0 + 64.0
-    };
+    let limit = if cfg!(debug_assertions) { 3.0 * 4096.0 } else { 4096.0 + 64.0 };
     assert!((4096.0..=limit).contains(&each), "{each} resident bytes for each");
-    assert!(
-        resident_bytes().unwrap() <= before.1,
-        "stacks of ended coroutines do not count"
-    );
+    assert!(resident_bytes().unwrap() <= before.1, "stacks of ended coroutines do not count");
     deep_use_is_seen_and_stacks_are_used_again();
 }
 
@@ -79,18 +69,11 @@ fn deep_use_is_seen_and_stacks_are_used_again() {
         let (used, mine, place) = spawn(move || {
             let local = std::hint::black_box(0_u8);
             std::hint::black_box(deep(addr(&local), 100 << 10));
-            (
-                current().stack_high_water().unwrap(),
-                high_water(addr(&local)).unwrap(),
-                addr(&local),
-            )
+            (current().stack_high_water().unwrap(), high_water(addr(&local)).unwrap(), addr(&local))
         })
         .join()
         .unwrap();
-        assert!(
-            before < 100 << 10 && (100 << 10..=256 << 10).contains(&used),
-            "{before}, then {used}"
-        );
+        assert!(before < 100 << 10 && (100 << 10..=256 << 10).contains(&used), "{before}, then {used}");
         assert_eq!(mine, Some(used));
         // Serial coroutines take turns on the same stacks.
         let mut places: Vec<usize> = (0..1000)

@@ -47,8 +47,7 @@ impl Concurrency for Coroutine {
     }
 
     fn join<T: Send + 'static>(unit: JoinHandle<T>) -> T {
-        unit.join()
-            .unwrap_or_else(|e| panic!("a unit has no answer: {e}"))
+        unit.join().unwrap_or_else(|e| panic!("a unit has no answer: {e}"))
     }
 
     #[expect(

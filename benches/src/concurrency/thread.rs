@@ -44,10 +44,7 @@ impl Concurrency for Thread {
             Some(cpu) => builder.spawn(move || {
                 // The parent has checked the number; a refusal here is a machine that changed under the run.
                 let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
-                assert!(
-                    pinned,
-                    "cannot pin a unit to cpu {cpu}: it has left the allowed set"
-                );
+                assert!(pinned, "cannot pin a unit to cpu {cpu}: it has left the allowed set");
                 body()
             }),
         }
@@ -120,11 +117,7 @@ impl Descriptors for Thread {
 
 /// A number from `/proc/sys`; `None` where the kernel has no such setting.
 fn setting(path: &str) -> Option<u64> {
-    fs::read_to_string(format!("/proc/sys/{path}"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
 }
 
 /// The least `pids.max` from this process's control group up to the root; `None` where nobody set one.

@@ -44,11 +44,7 @@ pub fn open<R: Raw>(prepare: &Prepare) -> Opened {
     }
     let mut layout = Layout::of_unit(0);
     // Several are at as many depths at once; entering again must not show beside the few turns of each.
-    let shortest = if count > 1 {
-        TURNS_OF_A_STAY * count as u64
-    } else {
-        1
-    };
+    let shortest = if count > 1 { TURNS_OF_A_STAY * count as u64 } else { 1 };
     // Where the ring was left: a slice need not be a multiple of it.
     let mut next = 0;
     Ok(Box::new(move |iterations| {

@@ -81,22 +81,15 @@ impl<C: Concurrency> Crew<C> {
             switches: AtomicU64::new(0),
             answer: AtomicU64::new(0),
         });
-        let mut crew = Crew {
-            shared: Arc::clone(&shared),
-            units: Vec::with_capacity(options.len()),
-            round: 0,
-        };
+        let mut crew =
+            Crew { shared: Arc::clone(&shared), units: Vec::with_capacity(options.len()), round: 0 };
         for (ordinal, options) in options.iter().enumerate() {
             let (shared, work) = (Arc::clone(&shared), work.clone());
             match C::spawn(*options, move || serve(ordinal, &shared, &work)) {
                 Ok(unit) => crew.units.push(unit),
                 // Dropping the crew ends those that were started.
                 Err(e) => {
-                    return Err(format!(
-                        "unit {} of {}: {e}",
-                        ordinal + 1,
-                        crew.shared.unparkers.len()
-                    ));
+                    return Err(format!("unit {} of {}: {e}", ordinal + 1, crew.shared.unparkers.len()));
                 }
             }
         }
@@ -128,11 +121,7 @@ impl<C: Concurrency> Crew<C> {
     fn open(&self, round: u64) {
         // Release: pairs with the Acquire in `serve`; publishes what the driver wrote for the slice.
         self.shared.round.store(round, Ordering::Release);
-        self.shared
-            .unparkers
-            .iter()
-            .filter_map(OnceLock::get)
-            .for_each(C::unpark);
+        self.shared.unparkers.iter().filter_map(OnceLock::get).for_each(C::unpark);
     }
 
     fn wait_until_left(&self) {
@@ -154,9 +143,7 @@ impl<C: Concurrency> Drop for Crew<C> {
 
 impl<C: Concurrency> std::fmt::Debug for Crew<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Crew")
-            .field("round", &self.round)
-            .finish_non_exhaustive()
+        f.debug_struct("Crew").field("round", &self.round).finish_non_exhaustive()
     }
 }
 
@@ -217,9 +204,7 @@ impl<C: Concurrency> Station<'_, C> {
         let done = work(self);
         let elapsed_ns = C::stamp() - start;
         // Relaxed: `leave` releases them.
-        self.shared
-            .switches
-            .store(C::switches() - switches, Ordering::Relaxed);
+        self.shared.switches.store(C::switches() - switches, Ordering::Relaxed);
         self.shared.elapsed_ns.store(elapsed_ns, Ordering::Relaxed);
         done
     }

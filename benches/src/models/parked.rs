@@ -45,14 +45,9 @@ pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
         over: AtomicBool::new(false),
         unparkers: (0..most).map(|_| OnceLock::new()).collect(),
         // Not zero, which the allocator would hand out untouched.
-        stacks: (0..most)
-            .map(|_| [AtomicUsize::new(1), AtomicUsize::new(1)])
-            .collect(),
+        stacks: (0..most).map(|_| [AtomicUsize::new(1), AtomicUsize::new(1)]).collect(),
     });
-    let mut population = Population {
-        shared,
-        units: Vec::new(),
-    };
+    let mut population = Population { shared, units: Vec::new() };
     Ok(Box::new(move |iterations| {
         let start = C::stamp();
         population.grow(iterations, options);
@@ -83,8 +78,7 @@ impl<C: Concurrency> Population<C> {
         for ordinal in self.units.len()..usize::try_from(to).expect("no more than `units`") {
             let shared = Arc::clone(shared);
             let unit = C::spawn(options, move || live(ordinal, &shared));
-            self.units
-                .push(unit.unwrap_or_else(|e| panic!("cannot start unit {}: {e}", ordinal + 1)));
+            self.units.push(unit.unwrap_or_else(|e| panic!("cannot start unit {}: {e}", ordinal + 1)));
         }
         // Acquire: pairs with the AcqRel in `live`; shows what all units wrote.
         while self.shared.reported.load(Ordering::Acquire) < to {
@@ -114,11 +108,7 @@ impl<C: Concurrency> Drop for Population<C> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire in `live`.
         self.shared.over.store(true, Ordering::Release);
-        self.shared
-            .unparkers
-            .iter()
-            .filter_map(OnceLock::get)
-            .for_each(C::unpark);
+        self.shared.unparkers.iter().filter_map(OnceLock::get).for_each(C::unpark);
         for unit in self.units.drain(..) {
             C::join(unit);
         }

@@ -23,10 +23,8 @@ struct Table<C: Concurrency> {
 
 /// Opens the cell.
 pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
-    let table = Arc::new(Table::<C> {
-        token: AtomicU64::new(0),
-        players: [OnceLock::new(), OnceLock::new()],
-    });
+    let table =
+        Arc::new(Table::<C> { token: AtomicU64::new(0), players: [OnceLock::new(), OnceLock::new()] });
     let shared = Arc::clone(&table);
     let mut crew = Crew::<C>::new(&pair(prepare)?, move |station| {
         table.players[station.ordinal].get_or_init(C::unparker);
@@ -81,9 +79,7 @@ fn answer<C: Concurrency>(station: &mut Station<'_, C>, table: &Table<C>) {
         station.layout.enter(|| {
             for _ in 0..stay {
                 wait_for(token, table);
-                let partner = table.players[0]
-                    .get()
-                    .expect("it gave its name before it passed the token");
+                let partner = table.players[0].get().expect("it gave its name before it passed the token");
                 pass(token + 1, partner, table);
                 token += 2;
             }

@@ -24,16 +24,8 @@ pub fn open<C: Descriptors>(prepare: &Prepare) -> Opened {
     let two = pipe().and_then(|there| Ok((there, pipe()?)));
     let ((from_first, to_second), (from_second, to_first)) =
         two.map_err(|e| format!("cannot open pipes: {e}"))?;
-    let sides = Arc::new([
-        Ends {
-            from: from_second,
-            to: to_second,
-        },
-        Ends {
-            from: from_first,
-            to: to_first,
-        },
-    ]);
+    let sides =
+        Arc::new([Ends { from: from_second, to: to_second }, Ends { from: from_first, to: to_first }]);
     let mut crew = Crew::<C>::new(&pair(prepare)?, move |station| {
         let side = &sides[station.ordinal];
         if station.ordinal == 0 {
@@ -90,20 +82,12 @@ fn answer<C: Descriptors>(station: &mut Station<'_, C>, side: &Ends) {
 
 fn send<C: Descriptors>(token: u32, side: &Ends) {
     let sent = C::write(&side.to, &token.to_ne_bytes());
-    assert_eq!(
-        sent.expect("the other side keeps its end open"),
-        4,
-        "a token is written whole"
-    );
+    assert_eq!(sent.expect("the other side keeps its end open"), 4, "a token is written whole");
 }
 
 fn receive<C: Descriptors>(side: &Ends) -> u32 {
     let mut token = [0; 4];
     let got = C::read(&side.from, &mut token);
-    assert_eq!(
-        got.expect("the other side keeps its end open"),
-        4,
-        "a token is read whole"
-    );
+    assert_eq!(got.expect("the other side keeps its end open"), 4, "a token is read whole");
     u32::from_ne_bytes(token)
 }

@@ -91,9 +91,7 @@ fn follow<C: Concurrency>(station: &mut Station<'_, C>, moments: &Moments, short
     let round = station.round;
     let mut yields = 0;
     for stay in layout::stays_of_at_least(shortest, station.iterations) {
-        station
-            .layout
-            .enter(|| yields += until_over::<C>(stay, moments, round));
+        station.layout.enter(|| yields += until_over::<C>(stay, moments, round));
     }
     // Where the scheduler favours this unit, it gets here before the flag.
     yields + until_over::<C>(u64::MAX, moments, round)

@@ -133,10 +133,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let plan = Plan::new(&selection, seed)?;
     let started = SystemTime::now();
     let id = run_id(started);
-    let folder = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| Path::new("target/switchmark").join(&id));
+    let folder = arguments.out.clone().unwrap_or_else(|| Path::new("target/switchmark").join(&id));
     let probed = Probed::probe(&choice);
     let machine = environment::machine(&cpus, probed.pmu());
     let mut blocks = open_blocks(&folder, &plan, &machine.key)?;
@@ -149,22 +146,10 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
         }
     })
     .map_err(|e| Error::usage(format!("cannot handle Ctrl-C: {e}")))?;
-    let executable = std::env::current_exe().map_err(|e| {
-        Error::worker(format!(
-            "cannot find this program, which serves its own workers: {e}"
-        ))
-    })?;
-    let host = Host {
-        executable: &executable,
-        timeout: TIMEOUT,
-        interrupted: &INTERRUPTED,
-    };
-    let instrument = Instrument {
-        host,
-        cpus: &cpus,
-        probed: &probed,
-        budget: arguments.budget,
-    };
+    let executable = std::env::current_exe()
+        .map_err(|e| Error::worker(format!("cannot find this program, which serves its own workers: {e}")))?;
+    let host = Host { executable: &executable, timeout: TIMEOUT, interrupted: &INTERRUPTED };
+    let instrument = Instrument { host, cpus: &cpus, probed: &probed, budget: arguments.budget };
     let mut progress = Progress::new();
     let outcome = run(&plan, &instrument, &mut |event| {
         progress.show(&event);
@@ -198,21 +183,12 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     write_whole(&folder.join("result.json"), to_json(&document).as_bytes())?;
     write_page(std::slice::from_ref(&document), &folder.join("report.html"))?;
     write_charts(std::slice::from_ref(&document), &folder.join("charts"), true)?;
-    Ok(Measured {
-        document,
-        folder,
-        interrupted: outcome.interrupted,
-    })
+    Ok(Measured { document, folder, interrupted: outcome.interrupted })
 }
 
 /// Draws the page of some results.
 pub(crate) fn write_page(documents: &[ResultDocument], path: &Path) -> Result<()> {
-    let page = render_page(
-        documents,
-        &PageOptions {
-            command: command_line(),
-        },
-    );
+    let page = render_page(documents, &PageOptions { command: command_line() });
     let page = page.map_err(|e| Error::document(e.to_string()))?;
     write_whole(path, page.as_bytes())
 }
@@ -228,10 +204,7 @@ fn command_line() -> String {
         }
     };
     let words = std::env::args().skip(1).map(quoted);
-    std::iter::once("switchmark".to_owned())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once("switchmark".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Draws the charts of some results beside each other, as SVG and if asked as PNG.
@@ -257,10 +230,7 @@ pub(crate) fn write_charts(documents: &[ResultDocument], folder: &Path, pictures
 
 fn open_blocks(folder: &Path, plan: &Plan<'_>, machine: &str) -> Result<File> {
     let about = |e: std::io::Error| {
-        Error::document(format!(
-            "cannot write into {}: {e}; name another with --out",
-            folder.display()
-        ))
+        Error::document(format!("cannot write into {}: {e}; name another with --out", folder.display()))
     };
     fs::create_dir_all(folder).map_err(about)?;
     let path = folder.join("blocks.jsonl");
@@ -285,12 +255,8 @@ fn open_blocks(folder: &Path, plan: &Plan<'_>, machine: &str) -> Result<File> {
 fn append<T: serde::Serialize>(file: &mut File, folder: &Path, line: &T) -> Result<()> {
     let mut text = serde_json::to_vec(line).expect("a block has string keys and finite numbers");
     text.push(b'\n');
-    file.write_all(&text).map_err(|e| {
-        Error::document(format!(
-            "cannot write {}: {e}",
-            folder.join("blocks.jsonl").display()
-        ))
-    })
+    file.write_all(&text)
+        .map_err(|e| Error::document(format!("cannot write {}: {e}", folder.join("blocks.jsonl").display())))
 }
 
 /// With no peer built, one line says how to add them.
@@ -308,9 +274,6 @@ fn timestamp(time: SystemTime) -> String {
 
 /// Sorts by time, and is a plain folder name.
 fn run_id(time: SystemTime) -> String {
-    let stamp: String = timestamp(time)
-        .chars()
-        .filter(|c| c.is_ascii_digit() || *c == 'T')
-        .collect();
+    let stamp: String = timestamp(time).chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
     format!("{stamp}-{}", std::process::id())
 }

@@ -15,10 +15,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Draws only if standard error is a terminal.
     pub(crate) fn new() -> Progress {
-        Progress {
-            terminal: std::io::stderr().is_terminal(),
-            drawn: false,
-        }
+        Progress { terminal: std::io::stderr().is_terminal(), drawn: false }
     }
 
     pub(crate) fn show(&mut self, event: &Event<'_>) {
@@ -42,14 +39,7 @@ impl Progress {
 fn describe(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Calibrating { cell, done, of } => Some(format!("calibrating {}/{of}  {cell}", done + 1)),
-        Event::Block {
-            group,
-            block,
-            done,
-            of,
-            widest,
-            elapsed,
-        } => {
+        Event::Block { group, block, done, of, widest, elapsed } => {
             let left = match done {
                 0 => "…".to_owned(),
                 done => {
@@ -59,10 +49,7 @@ fn describe(event: &Event<'_>) -> Option<String> {
                 }
             };
             let widest = widest.map_or(String::new(), |w| format!("  widest ±{:.0} %", w * 100.0));
-            Some(format!(
-                "{}/{of}  block {block}  {group}{widest}  {left} left",
-                done + 1
-            ))
+            Some(format!("{}/{of}  block {block}  {group}{widest}  {left} left", done + 1))
         }
         Event::Done(_) => None,
     }

@@ -16,10 +16,7 @@ pub(crate) struct World {
 impl World {
     /// Loads everything; `manifests` and `definitions` add one's own.
     pub(crate) fn load(manifests: &[PathBuf], definitions: Option<&Path>) -> Result<World> {
-        let mut world = World {
-            definitions: Vec::new(),
-            contenders: Vec::new(),
-        };
+        let mut world = World { definitions: Vec::new(), contenders: Vec::new() };
         for (origin, text) in switchmark_benches::definitions() {
             world.definitions.push(Definition::parse(text, &origin)?);
         }
@@ -63,9 +60,7 @@ pub(crate) fn filter(text: Option<&str>) -> Result<Option<Regex>> {
 /// The contenders' folder of the checkout that the current folder is in, if it is in one.
 fn checkout_contenders() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
-    here.ancestors()
-        .map(|folder| folder.join("benches/contenders"))
-        .find(|folder| folder.is_dir())
+    here.ancestors().map(|folder| folder.join("benches/contenders")).find(|folder| folder.is_dir())
 }
 
 fn read_definitions(folder: &Path) -> Result<Vec<Definition>> {
@@ -85,10 +80,7 @@ fn read_definitions(folder: &Path) -> Result<Vec<Definition>> {
     }
     paths.sort();
     if paths.is_empty() {
-        return Err(Error::usage(format!(
-            "no definition (*.toml) in {}",
-            folder.display()
-        )));
+        return Err(Error::usage(format!("no definition (*.toml) in {}", folder.display())));
     }
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).map_err(about)?;

@@ -14,9 +14,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench {
-            folder: tempfile::tempdir().expect("a temporary folder"),
-        }
+        Bench { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -25,10 +23,7 @@ impl Bench {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchmark"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
@@ -57,7 +52,7 @@ fn document(output: &Output) -> ResultDocument {
 
 /// Waits until something is so; a minute is a hang.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while Instant::now() < deadline {
         if let Some(found) = look() {
             return found;
@@ -74,32 +69,18 @@ fn blocks_done(folder: &Path) -> usize {
 }
 
 fn children(parent: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{parent}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let listed = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    listed
-        .flat_map(|list| {
-            list.split(' ')
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .collect()
+    listed.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
 fn signal(name: &str, pid: u32) {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {pid}")])
-        .status()
-        .expect("sh");
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("sh");
     assert!(sent.success());
 }
 
 fn ended(mut child: Child) -> i32 {
-    wait_for("its end", || child.try_wait().expect("waitable"))
-        .code()
-        .expect("an exit code")
+    wait_for("its end", || child.try_wait().expect("waitable")).code().expect("an exit code")
 }
 
 #[test]
@@ -118,17 +99,9 @@ fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
     assert!(faults.is_empty(), "{faults:?}");
 
     assert_eq!(result, bench.result("out"), "what is printed is what is stored");
-    assert!(
-        result.census.measured > 0 && result.census.failed == 0,
-        "{:?}",
-        result.census
-    );
+    assert!(result.census.measured > 0 && result.census.failed == 0, "{:?}", result.census);
     for cell in &result.cells {
-        assert!(
-            cell.status == Status::Measured || cell.reason.is_some(),
-            "{}",
-            cell.id
-        );
+        assert!(cell.status == Status::Measured || cell.reason.is_some(), "{}", cell.id);
         for metric in cell.metrics.values() {
             assert!(
                 metric.estimate.is_none() && metric.ratios.is_empty(),
@@ -144,31 +117,15 @@ fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
             assert!(off <= 0.01 * expected as f64, "{}: {switches:?}", cell.id);
         }
     }
-    for file in [
-        "blocks.jsonl",
-        "report.html",
-        "charts/headline.svg",
-        "charts/headline.png",
-    ] {
-        assert!(
-            fs::metadata(bench.path("out").join(file)).is_ok_and(|m| m.len() > 0),
-            "{file}"
-        );
+    for file in ["blocks.jsonl", "report.html", "charts/headline.svg", "charts/headline.png"] {
+        assert!(fs::metadata(bench.path("out").join(file)).is_ok_and(|m| m.len() > 0), "{file}");
     }
 }
 
 #[test]
 fn every_counter_has_a_value_or_a_reason() {
     let bench = Bench::new();
-    let arguments = [
-        "run",
-        r"^switch\.yield/tasks=2/",
-        "--profile",
-        "smoke",
-        "--json",
-        "--out",
-        "out",
-    ];
+    let arguments = ["run", r"^switch\.yield/tasks=2/", "--profile", "smoke", "--json", "--out", "out"];
     let result = document(&bench.run(&arguments));
     let counters: Vec<_> = result.cells.iter().flat_map(|c| &c.counters).collect();
     assert!(
@@ -191,12 +148,7 @@ fn every_counter_has_a_value_or_a_reason() {
         "--out",
         "2",
     ];
-    assert!(
-        document(&bench.run(&none))
-            .cells
-            .iter()
-            .all(|c| c.counters.is_empty())
-    );
+    assert!(document(&bench.run(&none)).cells.iter().all(|c| c.counters.is_empty()));
 }
 
 #[test]
@@ -207,26 +159,17 @@ fn a_mistake_on_the_command_line_is_named_with_exit_2() {
         (&["run", "--cpus", "all"], "--cpus `all`"),
         (&["run", "no such cell"], "matches no cell"),
         (&["run", "("], "FILTER `(`"),
-        (
-            &["run", "--contenders", "thread,gosched"],
-            "unknown contender `gosched`",
-        ),
+        (&["run", "--contenders", "thread,gosched"], "unknown contender `gosched`"),
         (&["run", "--profile", "leisurely"], "unknown profile `leisurely`"),
         (&["run", "--counters", "luck"], "unknown counter `luck`"),
-        (
-            &["run", "--contender", "nowhere/contender.toml"],
-            "nowhere/contender.toml",
-        ),
+        (&["run", "--contender", "nowhere/contender.toml"], "nowhere/contender.toml"),
         (&["frobnicate"], "frobnicate"),
     ];
     for (arguments, named) in mistakes {
         let said = bench.expect(2, arguments);
         assert!(said.contains(named), "{arguments:?} said: {said}");
     }
-    assert!(
-        !bench.path("target").exists(),
-        "a refused run leaves nothing behind"
-    );
+    assert!(!bench.path("target").exists(), "a refused run leaves nothing behind");
 }
 
 #[test]
@@ -240,14 +183,7 @@ fn an_unwritable_folder_is_named_with_exit_5_before_anything_is_measured() {
 #[test]
 fn a_folder_that_holds_a_run_is_not_overwritten() {
     let bench = Bench::new();
-    let arguments = [
-        "run",
-        r"^switch\.yield/.*/coroutine$",
-        "--profile",
-        "smoke",
-        "--out",
-        "out",
-    ];
+    let arguments = ["run", r"^switch\.yield/.*/coroutine$", "--profile", "smoke", "--out", "out"];
     bench.expect(0, &arguments);
     let before = bench.result("out");
     assert!(bench.expect(2, &arguments).contains("holds a run already"));
@@ -260,22 +196,14 @@ fn a_document_that_is_not_one_is_refused_with_the_place_of_the_fault_and_exit_5(
     let sample = include_str!("../../schema/samples/result-smoke.json");
     let documents = [
         ("truncated.json", sample[..sample.len() / 2].to_owned(), "line"),
-        (
-            "foreign.json",
-            r#"{"schema": "criterion/1"}"#.to_owned(),
-            "criterion/1",
-        ),
+        ("foreign.json", r#"{"schema": "criterion/1"}"#.to_owned(), "criterion/1"),
         ("unnamed.json", "{}".to_owned(), "no schema name"),
         (
             "newer.json",
             sample.replacen("switchmark.result/1", "switchmark.result/2", 1),
             "switchmark.result/2",
         ),
-        (
-            "wrong.json",
-            sample.replacen("\"cells\": [", "\"cells\": [7, ", 1),
-            "cells[0]",
-        ),
+        ("wrong.json", sample.replacen("\"cells\": [", "\"cells\": [7, ", 1), "cells[0]"),
         ("empty.json", String::new(), "line 1"),
     ];
     for (name, text, place) in documents {
@@ -283,11 +211,7 @@ fn a_document_that_is_not_one_is_refused_with_the_place_of_the_fault_and_exit_5(
         let said = bench.expect(5, &["report", name]);
         assert!(said.contains(name) && said.contains(place), "{name}: {said}");
     }
-    assert!(
-        bench
-            .expect(5, &["report", "absent.json"])
-            .contains("absent.json")
-    );
+    assert!(bench.expect(5, &["report", "absent.json"]).contains("absent.json"));
     assert!(!bench.path("report.html").exists());
 }
 
@@ -299,23 +223,10 @@ fn a_stored_result_is_rendered_again() {
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../schema/samples/result-{name}.json"));
         fs::copy(sample, bench.path(&format!("{name}.json"))).unwrap();
     }
-    bench.expect(
-        0,
-        &[
-            "report",
-            "quick.json",
-            "smoke.json",
-            "-o",
-            "both.html",
-            "--charts",
-            "charts",
-            "--png",
-        ],
-    );
+    bench
+        .expect(0, &["report", "quick.json", "smoke.json", "-o", "both.html", "--charts", "charts", "--png"]);
     // The template engine escapes the slashes of an id too.
-    let page = fs::read_to_string(bench.path("both.html"))
-        .unwrap()
-        .replace("&#x2f;", "/");
+    let page = fs::read_to_string(bench.path("both.html")).unwrap().replace("&#x2f;", "/");
     let result: ResultDocument =
         switchmark_schema::read(&fs::read_to_string(bench.path("quick.json")).unwrap()).unwrap();
     for cell in &result.cells {
@@ -335,12 +246,7 @@ fn a_worker_killed_in_mid_run_fails_its_cell_and_nothing_else() {
         "--out",
         "out",
     ];
-    let child = bench
-        .command(&arguments)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = bench.command(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let out = bench.path("out");
     wait_for("the first blocks", || (blocks_done(&out) >= 2).then_some(()));
     let victim = wait_for("a coroutine worker", || {
@@ -353,21 +259,10 @@ fn a_worker_killed_in_mid_run_fails_its_cell_and_nothing_else() {
     signal("KILL", victim);
     assert_eq!(ended(child), 3);
     let result = bench.result("out");
-    let failed: Vec<_> = result
-        .cells
-        .iter()
-        .filter(|c| c.status == Status::Failed)
-        .collect();
+    let failed: Vec<_> = result.cells.iter().filter(|c| c.status == Status::Failed).collect();
     assert_eq!(failed.len(), 1, "{:?}", result.census);
-    assert!(
-        failed[0].reason.as_ref().unwrap().contains("signal 9"),
-        "{:?}",
-        failed[0].reason
-    );
-    assert!(
-        !failed[0].metrics["time"].samples.is_empty(),
-        "what was measured before is kept"
-    );
+    assert!(failed[0].reason.as_ref().unwrap().contains("signal 9"), "{:?}", failed[0].reason);
+    assert!(!failed[0].metrics["time"].samples.is_empty(), "what was measured before is kept");
     let rest = result.cells.iter().filter(|c| c.contender == "thread");
     assert!(rest.clone().all(|c| c.status != Status::Failed) && rest.count() == 2);
 }
@@ -375,20 +270,8 @@ fn a_worker_killed_in_mid_run_fails_its_cell_and_nothing_else() {
 #[test]
 fn ctrl_c_saves_what_was_measured_and_leaves_no_worker() {
     let bench = Bench::new();
-    let arguments = [
-        "run",
-        r"^switch\.yield/tasks=2/",
-        "--profile",
-        "full",
-        "--out",
-        "out",
-    ];
-    let child = bench
-        .command(&arguments)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let arguments = ["run", r"^switch\.yield/tasks=2/", "--profile", "full", "--out", "out"];
+    let child = bench.command(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let out = bench.path("out");
     wait_for("the first blocks", || (blocks_done(&out) >= 2).then_some(()));
     let workers = wait_for("workers", || Some(children(child.id())).filter(|c| !c.is_empty()));
@@ -397,11 +280,7 @@ fn ctrl_c_saves_what_was_measured_and_leaves_no_worker() {
     let result = bench.result("out");
     let cell = result.cells.iter().find(|c| c.contender == "coroutine").unwrap();
     assert!(cell.metrics["time"].samples.len() >= 2);
-    assert!(
-        result.warnings.iter().any(|w| w.contains("interrupted")),
-        "{:?}",
-        result.warnings
-    );
+    assert!(result.warnings.iter().any(|w| w.contains("interrupted")), "{:?}", result.warnings);
     assert!(fs::metadata(out.join("report.html")).is_ok());
     for worker in workers {
         let line = fs::read_to_string(format!("/proc/{worker}/cmdline")).unwrap_or_default();
@@ -439,55 +318,23 @@ fn a_contender_in_any_language_is_one_folder_and_a_bad_one_fails_alone() {
     let bench = Bench::new();
     let faults = [
         ("honest", HONEST.to_owned(), None),
-        (
-            "liar",
-            HONEST.replace("switches=$((2*n))", "switches=$((3*n))"),
-            Some("switches"),
-        ),
-        (
-            "wrong",
-            HONEST.replace("check=$((2*n))", "check=7"),
-            Some("answer"),
-        ),
+        ("liar", HONEST.replace("switches=$((2*n))", "switches=$((3*n))"), Some("switches")),
+        ("wrong", HONEST.replace("check=$((2*n))", "check=7"), Some("answer")),
         ("chatty", format!("echo warming up; {HONEST}"), Some("protocol")),
-        (
-            "twice",
-            format!("{HONEST}; {}", HONEST.replace("sleep 0.003", ":")),
-            Some("`sample "),
-        ),
-        (
-            "dying",
-            "echo out of memory >&2; exit 9".to_owned(),
-            Some("code 9"),
-        ),
-        (
-            "other",
-            HONEST.replace("iterations=$n", "iterations=1$n"),
-            Some("iterations"),
-        ),
+        ("twice", format!("{HONEST}; {}", HONEST.replace("sleep 0.003", ":")), Some("`sample ")),
+        ("dying", "echo out of memory >&2; exit 9".to_owned(), Some("code 9")),
+        ("other", HONEST.replace("iterations=$n", "iterations=1$n"), Some("iterations")),
     ];
-    let mut arguments: Vec<String> = [
-        "run",
-        r"^switch\.yield/tasks=2/",
-        "--profile",
-        "smoke",
-        "--json",
-        "--out",
-        "out",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut arguments: Vec<String> =
+        ["run", r"^switch\.yield/tasks=2/", "--profile", "smoke", "--json", "--out", "out"]
+            .map(str::to_owned)
+            .to_vec();
     for (name, on_slice, _) in &faults {
         arguments.extend(["--contender".to_owned(), script_contender(&bench, name, on_slice)]);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let output = bench.run(&arguments);
-    assert_eq!(
-        output.status.code(),
-        Some(3),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     let result = document(&output);
     for (name, _, reason) in faults {
         let cell = result.cells.iter().find(|c| c.contender == name).unwrap();
@@ -500,12 +347,7 @@ fn a_contender_in_any_language_is_one_folder_and_a_bad_one_fails_alone() {
             }
         }
     }
-    assert!(
-        result
-            .cells
-            .iter()
-            .all(|c| c.contender != "coroutine" || c.status == Status::Measured)
-    );
+    assert!(result.cells.iter().all(|c| c.contender != "coroutine" || c.status == Status::Measured));
 }
 
 #[test]
@@ -513,53 +355,21 @@ fn a_gate_names_the_cell_that_became_slower_and_passes_the_build_it_was_stored_f
     let bench = Bench::new();
     let filter = r"^switch\.handoff/idle_policy=default/same-core/";
     bench.expect(0, &["run", filter, "--out", "base"]);
-    let same = [
-        "gate",
-        "--baseline",
-        "base/result.json",
-        filter,
-        "--out",
-        "same",
-        "--format",
-        "json",
-    ];
+    let same = ["gate", "--baseline", "base/result.json", filter, "--out", "same", "--format", "json"];
     let gate = verdicts(&bench.run(&same));
     assert_ne!(gate.exit, 1, "the same build is no regression: {:?}", gate.cells);
 
     // The stored coroutine was three times as fast: beyond what any noise of this machine hides.
     let mut stored = bench.result("base");
-    let coroutine = stored
-        .cells
-        .iter_mut()
-        .find(|c| c.contender == "coroutine")
-        .unwrap();
+    let coroutine = stored.cells.iter_mut().find(|c| c.contender == "coroutine").unwrap();
     let id = coroutine.id.clone();
-    coroutine
-        .metrics
-        .get_mut("time")
-        .unwrap()
-        .samples
-        .iter_mut()
-        .for_each(|s| s.value /= 3.0);
+    coroutine.metrics.get_mut("time").unwrap().samples.iter_mut().for_each(|s| s.value /= 3.0);
     fs::write(bench.path("faster.json"), serde_json::to_string(&stored).unwrap()).unwrap();
-    let slower = [
-        "gate",
-        "--baseline",
-        "faster.json",
-        filter,
-        "--out",
-        "slower",
-        "--format",
-        "json",
-    ];
+    let slower = ["gate", "--baseline", "faster.json", filter, "--out", "slower", "--format", "json"];
     let output = bench.run(&slower);
     let gate = verdicts(&output);
     assert_eq!(output.status.code(), Some(1), "{gate:?}");
-    let regressed: Vec<_> = gate
-        .cells
-        .iter()
-        .filter(|c| c.verdict == Verdict::Regressed)
-        .collect();
+    let regressed: Vec<_> = gate.cells.iter().filter(|c| c.verdict == Verdict::Regressed).collect();
     assert_eq!(regressed.iter().map(|c| &c.id).collect::<Vec<_>>(), [&id]);
 }
 
@@ -578,17 +388,8 @@ fn a_gate_that_could_never_fire_is_refused_with_the_arithmetic() {
     assert!(said.contains("1 blocks") && said.contains("0.5^6"), "{said}");
     let quick = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/samples/result-quick.json");
     fs::copy(quick, bench.path("quick.json")).unwrap();
-    let said = bench.expect(
-        2,
-        &[
-            "gate",
-            "--baseline",
-            "quick.json",
-            "--profile",
-            "smoke",
-            "--across-machines",
-        ],
-    );
+    let said =
+        bench.expect(2, &["gate", "--baseline", "quick.json", "--profile", "smoke", "--across-machines"]);
     assert!(said.contains("never fire"), "{said}");
     let said = bench.expect(2, &["gate", "--baseline", "quick.json"]);
     assert!(said.contains("--across-machines"), "{said}");
@@ -600,19 +401,9 @@ fn the_list_shows_every_workload_and_who_can_run_it() {
     let output = bench.run(&["list", "--json"]);
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
     let workloads = list["workloads"].as_array().unwrap();
-    for id in [
-        "switch.raw",
-        "switch.yield",
-        "switch.handoff",
-        "switch.pipe",
-        "spawn.serial",
-        "stack.idle",
-    ] {
+    for id in ["switch.raw", "switch.yield", "switch.handoff", "switch.pipe", "spawn.serial", "stack.idle"] {
         assert!(workloads.iter().any(|w| w["id"] == id), "{id}");
     }
     let text = String::from_utf8(bench.run(&["list", r"switch\.handoff"]).stdout).unwrap();
-    assert!(
-        text.contains("not coroutine:") && text.contains("cross-core"),
-        "{text}"
-    );
+    assert!(text.contains("not coroutine:") && text.contains("cross-core"), "{text}");
 }

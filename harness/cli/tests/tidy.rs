@@ -5,10 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
 }
 
 /// Files below a folder by ending, path relative to the root; nothing built.
@@ -24,11 +21,8 @@ fn files(below: &str, ending: &str) -> Vec<(String, String)> {
                 folders.push(path);
             } else if name.ends_with(ending) {
                 let text = fs::read_to_string(&path).expect("a text file of the checkout");
-                let relative = path
-                    .strip_prefix(&root)
-                    .expect("below the root")
-                    .to_string_lossy()
-                    .into_owned();
+                let relative =
+                    path.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned();
                 found.push((relative, text));
             }
         }
@@ -43,10 +37,7 @@ fn files(below: &str, ending: &str) -> Vec<(String, String)> {
 
 /// The code of a file: without its comment lines.
 fn code(text: &str) -> String {
-    text.lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -92,21 +83,14 @@ fn dependencies(manifest: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 #[test]
 fn dependencies_point_one_way() {
     let ours = |names: &BTreeSet<String>| -> BTreeSet<String> {
-        names
-            .iter()
-            .filter(|n| n.starts_with("switchmark"))
-            .cloned()
-            .collect()
+        names.iter().filter(|n| n.starts_with("switchmark")).cloned().collect()
     };
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("harness/schema/Cargo.toml", &[] as &[&str]),
         ("runtime/Cargo.toml", &[]),
         ("harness/Cargo.toml", &["switchmark-schema"]),
         ("reports/Cargo.toml", &["switchmark-schema"]),
-        (
-            "benches/Cargo.toml",
-            &["switchmark-harness", "switchmark-runtime", "switchmark-schema"],
-        ),
+        ("benches/Cargo.toml", &["switchmark-harness", "switchmark-runtime", "switchmark-schema"]),
     ]);
     for (manifest, allowed) in allowed {
         let (used, for_tests) = dependencies(manifest);
@@ -118,49 +102,28 @@ fn dependencies_point_one_way() {
         }
     }
     let (runtime, _) = dependencies("runtime/Cargo.toml");
-    assert_eq!(
-        runtime,
-        BTreeSet::from(["libc".to_owned()]),
-        "the runtime needs libc and nothing else"
-    );
+    assert_eq!(runtime, BTreeSet::from(["libc".to_owned()]), "the runtime needs libc and nothing else");
 }
 
 #[test]
 fn documents_and_reports_forbid_unsafe_code() {
-    for library in [
-        "harness/schema/src/lib.rs",
-        "reports/src/lib.rs",
-        "harness/cli/src/main.rs",
-    ] {
+    for library in ["harness/schema/src/lib.rs", "reports/src/lib.rs", "harness/cli/src/main.rs"] {
         let text = fs::read_to_string(root().join(library)).expect("a crate root");
-        assert!(
-            text.contains("#![forbid(unsafe_code)]"),
-            "{library}: it has no reason for unsafe code"
-        );
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{library}: it has no reason for unsafe code");
     }
 }
 
 #[test]
 fn every_model_says_what_its_work_and_its_answer_are() {
     // A model is what a cell can be opened on; the rest of the folder serves models.
-    let models: Vec<_> = files("benches/src/models", ".rs")
-        .into_iter()
-        .filter(|(_, t)| t.contains("pub fn open"))
-        .collect();
+    let models: Vec<_> =
+        files("benches/src/models", ".rs").into_iter().filter(|(_, t)| t.contains("pub fn open")).collect();
     assert!(models.len() >= 6, "this test no longer finds the models");
     for (path, text) in models {
-        let head: String = text
-            .lines()
-            .take_while(|l| l.starts_with("//!"))
-            .collect::<Vec<_>>()
-            .join("\n");
+        let head: String = text.lines().take_while(|l| l.starts_with("//!")).collect::<Vec<_>>().join("\n");
         for word in ["Work", "Ledger", "Check"] {
             let said = head.to_lowercase().contains(&word.to_lowercase());
-            assert!(
-                said,
-                "{path}: its head does not speak of its {}",
-                word.to_lowercase()
-            );
+            assert!(said, "{path}: its head does not speak of its {}", word.to_lowercase());
         }
     }
 }
@@ -168,14 +131,8 @@ fn every_model_says_what_its_work_and_its_answer_are() {
 #[test]
 fn every_file_of_some_length_opens_with_what_it_is_for() {
     for (path, text) in files("", ".rs") {
-        let opens = text
-            .lines()
-            .find(|l| !l.trim().is_empty())
-            .is_some_and(|l| l.starts_with("//!"));
-        assert!(
-            opens || text.lines().count() < 60,
-            "{path}: over 60 lines and no //! head"
-        );
+        let opens = text.lines().find(|l| !l.trim().is_empty()).is_some_and(|l| l.starts_with("//!"));
+        assert!(opens || text.lines().count() < 60, "{path}: over 60 lines and no //! head");
     }
 }
 
@@ -183,22 +140,12 @@ fn every_file_of_some_length_opens_with_what_it_is_for() {
 fn every_manifest_and_definition_parses() {
     let contenders = files("benches/contenders", "contender.toml");
     for (path, text) in &contenders {
-        let folder = Path::new(path)
-            .parent()
-            .and_then(Path::file_name)
-            .expect("its folder")
-            .to_string_lossy();
+        let folder =
+            Path::new(path).parent().and_then(Path::file_name).expect("its folder").to_string_lossy();
         let table: toml::Table = text.parse().unwrap_or_else(|e| panic!("{path}: {e}"));
-        assert_eq!(
-            table["name"].as_str(),
-            Some(folder.as_ref()),
-            "{path}: the name is that of the folder"
-        );
+        assert_eq!(table["name"].as_str(), Some(folder.as_ref()), "{path}: the name is that of the folder");
         let readme = root().join(path).with_file_name("README.md");
-        assert!(
-            readme.exists(),
-            "{path}: no README.md beside it says which decisions it took"
-        );
+        assert!(readme.exists(), "{path}: no README.md beside it says which decisions it took");
     }
     assert!(contenders.len() >= 4);
     for (path, text) in files("benches/definitions", ".toml") {
@@ -214,10 +161,7 @@ fn every_manifest_and_definition_parses() {
 #[test]
 fn the_published_schemas_are_those_of_the_types() {
     use switchmark_schema::{GateDocument, ResultDocument, json_schema};
-    let published = [
-        ("result", json_schema::<ResultDocument>()),
-        ("gate", json_schema::<GateDocument>()),
-    ];
+    let published = [("result", json_schema::<ResultDocument>()), ("gate", json_schema::<GateDocument>())];
     for (name, derived) in published {
         let path = root().join(format!("docs/schema/{name}.json"));
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -232,12 +176,8 @@ fn the_published_schemas_are_those_of_the_types() {
 #[test]
 fn nothing_unfinished_is_left_behind() {
     // Written apart, so that this file does not find itself.
-    let marks = [
-        concat!("dbg", "!("),
-        concat!("FIX", "ME"),
-        concat!("todo", "!("),
-        concat!("unimplemented", "!("),
-    ];
+    let marks =
+        [concat!("dbg", "!("), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
     for (path, text) in files("", ".rs").into_iter().chain(files("", ".toml")) {
         for mark in marks {
             assert!(!text.contains(mark), "{path}: {mark}");

@@ -474,10 +474,7 @@ impl Document for ResultDocument {
 
     fn check(&self) -> Result<(), String> {
         if self.cells.len() > MAX_CELLS {
-            return Err(format!(
-                "at cells: {} cells, more than {MAX_CELLS}",
-                self.cells.len()
-            ));
+            return Err(format!("at cells: {} cells, more than {MAX_CELLS}", self.cells.len()));
         }
         if self.census != Census::of(&self.cells) {
             return Err("at census: it does not count the cells of this document".into());
@@ -492,21 +489,11 @@ impl Document for ResultDocument {
                 return at("a status other than measured needs a reason".into());
             }
             if cell.status == Status::Measured && cell.primary_metric().is_none() {
-                return at(format!(
-                    "measured, but without its primary metric `{}`",
-                    cell.primary
-                ));
+                return at(format!("measured, but without its primary metric `{}`", cell.primary));
             }
             for (name, metric) in &cell.metrics {
-                if let Some(sample) = metric
-                    .samples
-                    .iter()
-                    .find(|s| !s.value.is_finite() || s.value < 0.0)
-                {
-                    return at(format!(
-                        "metrics.{name}: block {} has value {}",
-                        sample.block, sample.value
-                    ));
+                if let Some(sample) = metric.samples.iter().find(|s| !s.value.is_finite() || s.value < 0.0) {
+                    return at(format!("metrics.{name}: block {} has value {}", sample.block, sample.value));
                 }
                 let mut blocks = std::collections::BTreeSet::new();
                 if let Some(sample) = metric.samples.iter().find(|s| !blocks.insert(s.block)) {

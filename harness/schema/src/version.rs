@@ -65,10 +65,7 @@ pub fn read<D: Document>(text: &str) -> Result<D, ReadError> {
     let expected = D::SCHEMA;
     match name.schema {
         None => {
-            return Err(ReadError::Foreign {
-                expected,
-                found: "no schema name".into(),
-            });
+            return Err(ReadError::Foreign { expected, found: "no schema name".into() });
         }
         Some(found) if found == expected => {}
         Some(found) => {
@@ -76,10 +73,7 @@ pub fn read<D: Document>(text: &str) -> Result<D, ReadError> {
             return Err(if kind(&found) == kind(expected) {
                 ReadError::OtherVersion { expected, found }
             } else {
-                ReadError::Foreign {
-                    expected,
-                    found: format!("`{found}`"),
-                }
+                ReadError::Foreign { expected, found: format!("`{found}`") }
             });
         }
     }

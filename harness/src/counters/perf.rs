@@ -14,19 +14,11 @@ pub(super) enum Kind {
 }
 
 const fn software(name: &'static str, event: Software) -> Event {
-    Event {
-        name,
-        hardware: false,
-        kind: Kind::Software(event),
-    }
+    Event { name, hardware: false, kind: Kind::Software(event) }
 }
 
 const fn hardware(name: &'static str, event: Hardware) -> Event {
-    Event {
-        name,
-        hardware: true,
-        kind: Kind::Hardware(event),
-    }
+    Event { name, hardware: true, kind: Kind::Hardware(event) }
 }
 
 /// All events, in the order of the page's table.
@@ -41,11 +33,7 @@ pub(super) const EVENTS: &[Event] = &[
     hardware("cache-references", Hardware::CACHE_REFERENCES),
     hardware("cache-misses", Hardware::CACHE_MISSES),
     hardware("branch-misses", Hardware::BRANCH_MISSES),
-    Event {
-        name: "dTLB-load-misses",
-        hardware: true,
-        kind: Kind::DtlbLoadMisses,
-    },
+    Event { name: "dTLB-load-misses", hardware: true, kind: Kind::DtlbLoadMisses },
 ];
 
 /// The kernel's side is included everywhere: with it excluded, the crate's default, context switches and
@@ -54,11 +42,9 @@ fn builder<'a>(event: Event) -> Builder<'a> {
     let mut builder = match event.kind {
         Kind::Software(e) => Builder::new(e),
         Kind::Hardware(e) => Builder::new(e),
-        Kind::DtlbLoadMisses => Builder::new(Cache {
-            which: CacheId::DTLB,
-            operation: CacheOp::READ,
-            result: CacheResult::MISS,
-        }),
+        Kind::DtlbLoadMisses => {
+            Builder::new(Cache { which: CacheId::DTLB, operation: CacheOp::READ, result: CacheResult::MISS })
+        }
     };
     builder.include_kernel().inherit(true).enabled(false);
     builder
@@ -136,12 +122,7 @@ impl Attached {
             counter.disable()?;
         }
         let after = self.read()?;
-        let pairs = self
-            .0
-            .iter()
-            .zip(before)
-            .zip(after)
-            .map(|(((event, _), b), a)| (*event, b, a));
+        let pairs = self.0.iter().zip(before).zip(after).map(|(((event, _), b), a)| (*event, b, a));
         Ok((result, pairs.collect()))
     }
 
@@ -152,11 +133,7 @@ impl Attached {
                 t.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
             };
             let (enabled, running) = (time(data.time_enabled()), time(data.time_running()));
-            Ok(Reading {
-                count: data.count(),
-                enabled,
-                running,
-            })
+            Ok(Reading { count: data.count(), enabled, running })
         };
         self.0.iter_mut().map(read).collect()
     }

@@ -25,14 +25,7 @@ pub fn judge(base: &ResultDocument, head: &ResultDocument, sides: [GateSide; 2])
         .cells
         .iter()
         .filter(|cell| cell.contender != BASELINE)
-        .filter_map(|cell| {
-            Some(judge_cell(
-                base,
-                head,
-                cell,
-                base.cells.iter().find(|b| b.id == cell.id)?,
-            ))
-        })
+        .filter_map(|cell| Some(judge_cell(base, head, cell, base.cells.iter().find(|b| b.id == cell.id)?)))
         .collect();
     if cells.is_empty() {
         return Err(Error::usage(
@@ -79,17 +72,10 @@ fn judge_cell(base: &ResultDocument, head: &ResultDocument, cell: &Cell, stored:
     let (verdict, reason, estimate, blocks) =
         match (ratio_to_baseline(base, stored), ratio_to_baseline(head, cell)) {
             (_, Err(why)) if cell.status == Status::Failed => (Verdict::Failed, Some(why), None, 0),
-            (Err(why), _) => (
-                unjudged(stored),
-                Some(format!("in the stored result: {why}")),
-                None,
-                0,
-            ),
+            (Err(why), _) => (unjudged(stored), Some(format!("in the stored result: {why}")), None, 0),
             (_, Err(why)) => (unjudged(cell), Some(why), None, 0),
             (Ok((then, _)), Ok((now, blocks))) => {
-                let lower = cell
-                    .primary_metric()
-                    .is_none_or(|metric| metric.better == Better::Lower);
+                let lower = cell.primary_metric().is_none_or(|metric| metric.better == Better::Lower);
                 // Of a rate the inverse is a cost, so that up is worse everywhere below.
                 let [then, now] = [then, now].map(|i| if lower { i } else { inverse(i) });
                 let (verdict, reason) = verdict(then, now);
@@ -122,13 +108,8 @@ fn ratio_to_baseline(document: &ResultDocument, cell: &Cell) -> std::result::Res
     let (Status::Measured, Some(metric)) = (cell.status, cell.primary_metric()) else {
         return Err(cell.reason.clone().unwrap_or_else(|| "no number".into()));
     };
-    let baseline = document
-        .cells
-        .iter()
-        .find(|b| b.group() == cell.group() && b.contender == BASELINE);
-    let baseline = baseline
-        .filter(|b| b.status == Status::Measured)
-        .and_then(Cell::primary_metric);
+    let baseline = document.cells.iter().find(|b| b.group() == cell.group() && b.contender == BASELINE);
+    let baseline = baseline.filter(|b| b.status == Status::Measured).and_then(Cell::primary_metric);
     let baseline = baseline.ok_or("no thread baseline in its block")?;
     let log = |sample: &switchmark_schema::Sample| {
         let of_thread = baseline.samples.iter().find(|b| b.block == sample.block)?.value;
@@ -137,18 +118,11 @@ fn ratio_to_baseline(document: &ResultDocument, cell: &Cell) -> std::result::Res
     let logs: Vec<f64> = metric.samples.iter().filter_map(log).collect();
     let blocks = u32::try_from(logs.len()).unwrap_or(u32::MAX);
     let interval = stats::ratio::over_blocks(logs);
-    interval
-        .map(|i| (i, blocks))
-        .ok_or_else(|| format!("{blocks} blocks are too few for an interval"))
+    interval.map(|i| (i, blocks)).ok_or_else(|| format!("{blocks} blocks are too few for an interval"))
 }
 
 fn inverse(i: Interval) -> Interval {
-    Interval {
-        median: 1.0 / i.median,
-        low: 1.0 / i.high,
-        high: 1.0 / i.low,
-        level: i.level,
-    }
+    Interval { median: 1.0 / i.median, low: 1.0 / i.high, high: 1.0 / i.low, level: i.level }
 }
 
 fn verdict(then: Interval, now: Interval) -> (Verdict, Option<String>) {
@@ -180,12 +154,7 @@ mod tests {
     use super::*;
 
     fn interval(low: f64, median: f64, high: f64) -> Interval {
-        Interval {
-            median,
-            low,
-            high,
-            level: 0.97,
-        }
+        Interval { median, low, high, level: 0.97 }
     }
 
     #[test]
@@ -195,11 +164,7 @@ mod tests {
         assert_eq!(verdict(then, interval(1.03, 1.05, 1.07)).0, Verdict::Inconclusive);
         assert_eq!(verdict(then, interval(0.99, 1.0, 1.01)).0, Verdict::Ok);
         assert_eq!(verdict(then, interval(0.80, 0.82, 0.84)).0, Verdict::Improved);
-        assert_eq!(
-            verdict(then, interval(0.80, 1.0, 1.30)).0,
-            Verdict::Inconclusive,
-            "wide is not OK"
-        );
+        assert_eq!(verdict(then, interval(0.80, 1.0, 1.30)).0, Verdict::Inconclusive, "wide is not OK");
     }
 
     #[test]
@@ -210,28 +175,9 @@ mod tests {
 
     #[test]
     fn a_failed_worker_outranks_a_regression() {
-        assert_eq!(
-            exit_code(&GateCensus {
-                failed: 1,
-                regressed: 1,
-                ..GateCensus::default()
-            }),
-            3
-        );
-        assert_eq!(
-            exit_code(&GateCensus {
-                regressed: 1,
-                ..GateCensus::default()
-            }),
-            1
-        );
-        assert_eq!(
-            exit_code(&GateCensus {
-                inconclusive: 9,
-                ..GateCensus::default()
-            }),
-            0
-        );
+        assert_eq!(exit_code(&GateCensus { failed: 1, regressed: 1, ..GateCensus::default() }), 3);
+        assert_eq!(exit_code(&GateCensus { regressed: 1, ..GateCensus::default() }), 1);
+        assert_eq!(exit_code(&GateCensus { inconclusive: 9, ..GateCensus::default() }), 0);
     }
 
     /// The sample document, less the cells whose worker failed.
@@ -260,22 +206,15 @@ mod tests {
     #[test]
     fn a_result_against_itself_regresses_nowhere() {
         let gate = judge(&stored(), &stored(), sides()).unwrap();
-        assert_eq!(
-            (gate.exit, gate.census.regressed, gate.census.improved),
-            (0, 0, 0)
-        );
+        assert_eq!((gate.exit, gate.census.regressed, gate.census.improved), (0, 0, 0));
         assert!(gate.census.judged > 0, "{:?}", gate.census);
     }
 
     #[test]
     fn a_baseline_that_was_30_percent_faster_names_the_cell_and_no_other() {
         let gate = judge(&with_samples_times(0.7), &stored(), sides()).unwrap();
-        let regressed: Vec<&str> = gate
-            .cells
-            .iter()
-            .filter(|c| c.verdict == Verdict::Regressed)
-            .map(|c| c.id.as_str())
-            .collect();
+        let regressed: Vec<&str> =
+            gate.cells.iter().filter(|c| c.verdict == Verdict::Regressed).map(|c| c.id.as_str()).collect();
         assert_eq!((gate.exit, regressed), (1, vec![CELL]));
     }
 
@@ -283,10 +222,7 @@ mod tests {
     fn what_a_document_says_of_its_own_ratios_is_not_evidence() {
         let mut base = stored();
         for metric in base.cells.iter_mut().flat_map(|c| c.metrics.values_mut()) {
-            metric
-                .ratios
-                .iter_mut()
-                .for_each(|r| (r.median, r.low, r.high) = (1e-9, 1e-9, 1e-9));
+            metric.ratios.iter_mut().for_each(|r| (r.median, r.low, r.high) = (1e-9, 1e-9, 1e-9));
             metric.estimate = None;
         }
         assert_eq!(judge(&base, &stored(), sides()).unwrap().exit, 0);

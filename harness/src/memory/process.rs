@@ -46,10 +46,7 @@ mod tests {
         let block = std::hint::black_box(vec![1_u8; bytes]);
         let after = Process::read(std::process::id()).unwrap();
         let grown = after.anonymous.saturating_sub(before.anonymous);
-        assert!(
-            grown >= bytes as u64 / 2,
-            "8 MiB were touched, {grown} bytes booked"
-        );
+        assert!(grown >= bytes as u64 / 2, "8 MiB were touched, {grown} bytes booked");
         drop(block);
     }
 }

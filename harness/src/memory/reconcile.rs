@@ -45,11 +45,7 @@ pub fn bill(readings: &[Reading]) -> Result<Memory, String> {
     agree("user pages", anonymous, slope(&|r| r.system.anonymous)?)?;
     agree("page tables", page_tables, slope(&|r| r.system.page_tables)?)?;
     let told = readings.iter().all(|r| r.user_stack.is_some());
-    let user_stack = if told {
-        slope(&|r| r.user_stack.unwrap_or(0))?
-    } else {
-        0.0
-    };
+    let user_stack = if told { slope(&|r| r.user_stack.unwrap_or(0))? } else { 0.0 };
     // A component that does not grow can come out a few bytes below zero: the machine gave something back.
     let part = |value: f64| value.max(0.0);
     let mut bytes = PerUnitBytes {

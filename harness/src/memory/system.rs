@@ -25,9 +25,7 @@ impl System {
         let meminfo = fs::read_to_string("/proc/meminfo")?;
         let bytes = |name: &str| {
             let missing = || io::Error::other(format!("/proc/meminfo has no field {name}"));
-            proc_field(&meminfo, name)
-                .map(|kib| kib * 1024)
-                .ok_or_else(missing)
+            proc_field(&meminfo, name).map(|kib| kib * 1024).ok_or_else(missing)
         };
         Ok(System {
             kernel_stack: bytes("KernelStack:")?,

@@ -28,12 +28,7 @@ impl Interval {
     /// The same interval on another scale; `f` must be increasing.
     #[must_use]
     pub fn map(self, f: impl Fn(f64) -> f64) -> Interval {
-        Interval {
-            median: f(self.median),
-            low: f(self.low),
-            high: f(self.high),
-            level: self.level,
-        }
+        Interval { median: f(self.median), low: f(self.low), high: f(self.high), level: self.level }
     }
 }
 
@@ -46,16 +41,8 @@ pub fn interval(sample: &Sample) -> Option<Interval> {
     let values = sample.values();
     let n = values.len();
     // k counts from the ends, from 1. The level falls as k grows, so the last that suffices is the narrowest.
-    let (k, level) = (1..=n.div_ceil(2))
-        .map(|k| (k, level(n, k)))
-        .take_while(|(_, l)| *l >= LEVEL)
-        .last()?;
-    Some(Interval {
-        median: sample.median(),
-        low: values[k - 1],
-        high: values[n - k],
-        level,
-    })
+    let (k, level) = (1..=n.div_ceil(2)).map(|k| (k, level(n, k))).take_while(|(_, l)| *l >= LEVEL).last()?;
+    Some(Interval { median: sample.median(), low: values[k - 1], high: values[n - k], level })
 }
 
 /// Level of the pair (k-th least, k-th greatest) of n values: 1 - 2 P(binomial(n, 1/2) < k).
@@ -87,11 +74,7 @@ mod tests {
     #[test]
     fn the_levels_agree_with_a_reference_implementation() {
         for (n, k, expected) in REFERENCE {
-            assert!(
-                (level(n, k) - expected).abs() < 1e-12,
-                "n {n}, k {k}: {}",
-                level(n, k)
-            );
+            assert!((level(n, k) - expected).abs() < 1e-12, "n {n}, k {k}: {}", level(n, k));
         }
     }
 

@@ -9,10 +9,8 @@ use super::{Interval, Sample, interval};
 /// cancels; a burst that hits a few pairs does not move their median.
 pub fn of_slices(order: &[usize], a: &[f64], b: &[f64]) -> Option<f64> {
     let mut taken = [a.iter(), b.iter()];
-    let in_order: Vec<(usize, f64)> = order
-        .iter()
-        .map(|&who| Some((who, *taken.get_mut(who)?.next()?)))
-        .collect::<Option<_>>()?;
+    let in_order: Vec<(usize, f64)> =
+        order.iter().map(|&who| Some((who, *taken.get_mut(who)?.next()?))).collect::<Option<_>>()?;
     let logs = in_order.chunks_exact(2).filter_map(|pair| match pair {
         [(0, a), (1, b)] | [(1, b), (0, a)] => Some((a / b).ln()),
         _ => None,
@@ -40,21 +38,13 @@ mod tests {
         // The machine slows by 2 % a slice; a and b are the same program.
         let cost = |slice: usize| 100.0 * 1.02_f64.powi(i32::try_from(slice).unwrap());
         let take = |order: &[usize], who: usize| -> Vec<f64> {
-            order
-                .iter()
-                .enumerate()
-                .filter(|(_, w)| **w == who)
-                .map(|(i, _)| cost(i))
-                .collect()
+            order.iter().enumerate().filter(|(_, w)| **w == who).map(|(i, _)| cost(i)).collect()
         };
         let balanced = of_slices(&ABBABAAB, &take(&ABBABAAB, 0), &take(&ABBABAAB, 1)).unwrap();
         assert!(close(balanced, 0.0), "{balanced}");
         let fixed = [0, 1, 0, 1, 0, 1, 0, 1];
         let biased = of_slices(&fixed, &take(&fixed, 0), &take(&fixed, 1)).unwrap();
-        assert!(
-            close(biased, -(1.02_f64.ln())),
-            "a fixed order must show the drift: {biased}"
-        );
+        assert!(close(biased, -(1.02_f64.ln())), "a fixed order must show the drift: {biased}");
     }
 
     #[test]

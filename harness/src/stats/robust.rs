@@ -7,10 +7,7 @@ use super::Sample;
 pub fn theil_sen(points: &[(f64, f64)]) -> Option<f64> {
     let slopes = points.iter().enumerate().flat_map(|(i, (xa, ya))| {
         let later = &points[i + 1..];
-        later
-            .iter()
-            .filter(move |(xb, _)| (xb - xa).abs() > 0.0)
-            .map(move |(xb, yb)| (yb - ya) / (xb - xa))
+        later.iter().filter(move |(xb, _)| (xb - xa).abs() > 0.0).map(move |(xb, yb)| (yb - ya) / (xb - xa))
     });
     Some(Sample::new(slopes)?.median())
 }
@@ -21,11 +18,7 @@ mod tests {
 
     #[test]
     fn fixed_costs_drop_out_and_one_bad_point_of_four_moves_little() {
-        let line = [
-            (2500.0, 1e6 + 2500.0 * 40.0),
-            (5000.0, 1e6 + 5000.0 * 40.0),
-            (1e4, 1e6 + 1e4 * 40.0),
-        ];
+        let line = [(2500.0, 1e6 + 2500.0 * 40.0), (5000.0, 1e6 + 5000.0 * 40.0), (1e4, 1e6 + 1e4 * 40.0)];
         assert!((theil_sen(&line).unwrap() - 40.0).abs() < 1e-9);
         assert_eq!(theil_sen(&line[..1]), None);
         assert_eq!(theil_sen(&[(1.0, 2.0), (1.0, 3.0)]), None);

@@ -46,13 +46,7 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle() {
-        assert_eq!(
-            Sample::new([3.0, 1.0, 2.0]).unwrap().median().to_bits(),
-            2.0_f64.to_bits()
-        );
-        assert_eq!(
-            Sample::new([4.0, 1.0, 2.0, 3.0]).unwrap().median().to_bits(),
-            2.5_f64.to_bits()
-        );
+        assert_eq!(Sample::new([3.0, 1.0, 2.0]).unwrap().median().to_bits(), 2.0_f64.to_bits());
+        assert_eq!(Sample::new([4.0, 1.0, 2.0, 3.0]).unwrap().median().to_bits(), 2.5_f64.to_bits());
     }
 }

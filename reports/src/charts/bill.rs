@@ -61,12 +61,7 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
         }
     }
     let axis = Axis::to(highest);
-    let bottom = TOP
-        + groups
-            .iter()
-            .map(|g| HEAD + LANE * g.cells.len() as f64)
-            .sum::<f64>()
-        + 4.0;
+    let bottom = TOP + groups.iter().map(|g| HEAD + LANE * g.cells.len() as f64).sum::<f64>() + 4.0;
     let description = format!(
         "Stacked bars of bytes per parked unit, linear from zero. {}",
         cells()
@@ -78,45 +73,29 @@ pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
             .join(" ")
     );
     let name = format!("{}-bill", workload.id);
-    draw(
-        &name,
-        prose::finding(workload),
-        &description,
-        bottom + 42.0,
-        |canvas| {
-            canvas.note((0.0, 12.0), "Bytes for one parked unit, from zero");
-            let mut x = PLOT.0;
-            for (label, _, colour) in components(&PerUnitBytes::default()) {
-                canvas.rect((x, 29.0), (x + 11.0, 40.0), colour);
-                canvas.text((x + 16.0, 34.5), label, 12.0, INK, Hold::Left, false);
-                x += 16.0 + width_em(label) * 12.0 + 18.0;
+    draw(&name, prose::finding(workload), &description, bottom + 42.0, |canvas| {
+        canvas.note((0.0, 12.0), "Bytes for one parked unit, from zero");
+        let mut x = PLOT.0;
+        for (label, _, colour) in components(&PerUnitBytes::default()) {
+            canvas.rect((x, 29.0), (x + 11.0, 40.0), colour);
+            canvas.text((x + 16.0, 34.5), label, 12.0, INK, Hold::Left, false);
+            x += 16.0 + width_em(label) * 12.0 + 18.0;
+        }
+        let mut y = TOP;
+        for group in &groups {
+            let height = HEAD + LANE * group.cells.len() as f64;
+            axis.grid(canvas, (y + HEAD - 3.0, y + height));
+            canvas.text((0.0, y + 12.0), &fit(&group.label, 40.0), 13.0, INK, Hold::Left, true);
+            for (n, cell) in group.cells.iter().enumerate() {
+                bar(canvas, &axis, cell, y + HEAD + LANE * (n as f64 + 0.5) - 6.0);
             }
-            let mut y = TOP;
-            for group in &groups {
-                let height = HEAD + LANE * group.cells.len() as f64;
-                axis.grid(canvas, (y + HEAD - 3.0, y + height));
-                canvas.text(
-                    (0.0, y + 12.0),
-                    &fit(&group.label, 40.0),
-                    13.0,
-                    INK,
-                    Hold::Left,
-                    true,
-                );
-                for (n, cell) in group.cells.iter().enumerate() {
-                    bar(canvas, &axis, cell, y + HEAD + LANE * (n as f64 + 0.5) - 6.0);
-                }
-                y += height;
-            }
-            canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
-            axis.grid(canvas, (bottom, bottom + 4.0));
-            axis.labels(canvas, bottom + 14.0);
-            canvas.note(
-                (PLOT.0, bottom + 32.0),
-                "whisker beneath a bar: interval of the whole",
-            );
-        },
-    )
+            y += height;
+        }
+        canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
+        axis.grid(canvas, (bottom, bottom + 4.0));
+        axis.labels(canvas, bottom + 14.0);
+        canvas.note((PLOT.0, bottom + 32.0), "whisker beneath a bar: interval of the whole");
+    })
     .map(Some)
 }
 
@@ -135,11 +114,7 @@ impl Axis {
     fn to(highest: f64) -> Axis {
         let shown = scale(highest, UNIT);
         let step = step(highest / shown.divisor) * shown.divisor;
-        Axis {
-            shown,
-            step,
-            end: (highest / step).ceil() * step,
-        }
+        Axis { shown, step, end: (highest / step).ceil() * step }
     }
 
     fn at(&self, v: f64) -> f64 {
@@ -148,9 +123,7 @@ impl Axis {
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
         let (step, end) = (self.step, self.end * 1.0001);
-        (0..40)
-            .map(move |n| f64::from(n) * step)
-            .take_while(move |t| *t <= end)
+        (0..40).map(move |n| f64::from(n) * step).take_while(move |t| *t <= end)
     }
 
     fn grid(&self, canvas: &mut Canvas, (top, bottom): (f64, f64)) {
@@ -214,11 +187,7 @@ fn bar(canvas: &mut Canvas, axis: &Axis, cell: &Cell, y: f64) {
     }
     // A paper patch, so that no grid line runs through the figures.
     let text = fit(&text, 11.0);
-    canvas.rect(
-        (right + 6.0, y - 8.0),
-        (right + 12.0 + width_em(&text) * 13.0, y + 8.0),
-        PAPER,
-    );
+    canvas.rect((right + 6.0, y - 8.0), (right + 12.0 + width_em(&text) * 13.0, y + 8.0), PAPER);
     canvas.text((right + 9.0, y), &text, 12.5, INK, Hold::Left, true);
 }
 
@@ -231,32 +200,19 @@ fn whole(cell: &Cell) -> Option<(f64, Option<(f64, f64)>)> {
     let p = view::cell_point(cell)?;
     let fits = |v: f64| (0.0..1e15).contains(&v);
     let middle = finite(p.middle).filter(|v| fits(*v))?;
-    Some((
-        middle,
-        p.interval
-            .filter(|i| fits(i.low) && fits(i.high))
-            .map(|i| (i.low, i.high)),
-    ))
+    Some((middle, p.interval.filter(|i| fits(i.low) && fits(i.high)).map(|i| (i.low, i.high))))
 }
 
 /// 1, 2 or 5 times a power of ten, so that there are four to nine ticks.
 fn step(highest: f64) -> f64 {
     let power = 10_f64.powf((highest / 4.0).max(1e-9).log10().floor());
-    [5.0, 2.0, 1.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|s| highest / s >= 4.0)
-        .unwrap_or(power)
+    [5.0, 2.0, 1.0].into_iter().map(|m| m * power).find(|s| highest / s >= 4.0).unwrap_or(power)
 }
 
 fn quantity_of_tick(v: f64, symbol: &str) -> String {
     if v == 0.0 {
         return "0".into();
     }
-    let text = if (v - v.round()).abs() < 1e-9 {
-        format!("{v:.0}")
-    } else {
-        crate::words::digits(v)
-    };
+    let text = if (v - v.round()).abs() < 1e-9 { format!("{v:.0}") } else { crate::words::digits(v) };
     format!("{text}\u{a0}{symbol}")
 }

@@ -27,18 +27,12 @@ impl<'a> Lane<'a> {
         let metric = cell.primary_metric().filter(|_| measured);
         Lane {
             cell,
-            point: metric
-                .and_then(view::point)
-                .filter(|p| drawable(p.middle).is_some())
-                .map(|p| Point {
-                    interval: p
-                        .interval
-                        .filter(|i| drawable(i.low).is_some() && drawable(i.high).is_some()),
-                    ..p
-                }),
-            samples: metric.map_or_else(Vec::new, |m| {
-                m.samples.iter().filter_map(|s| drawable(s.value)).collect()
+            point: metric.and_then(view::point).filter(|p| drawable(p.middle).is_some()).map(|p| Point {
+                interval: p.interval.filter(|i| drawable(i.low).is_some() && drawable(i.high).is_some()),
+                ..p
             }),
+            samples: metric
+                .map_or_else(Vec::new, |m| m.samples.iter().filter_map(|s| drawable(s.value)).collect()),
         }
     }
 
@@ -145,18 +139,12 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
         .filter(|w| OPERATIONS.contains(&w.id) && unit_parts(w.unit()).0 == "ns")
         .filter_map(|w| {
             let group = w.quoted()?;
-            let lanes: Vec<Lane> = group
-                .cells
-                .iter()
-                .map(|c| Lane::of(c))
-                .filter(|l| l.point.is_some())
-                .collect();
+            let lanes: Vec<Lane> =
+                group.cells.iter().map(|c| Lane::of(c)).filter(|l| l.point.is_some()).collect();
             (!lanes.is_empty()).then_some((w, group, lanes))
         })
         .collect();
-    let values = rows
-        .iter()
-        .flat_map(|(_, _, lanes)| lanes.iter().flat_map(Lane::values));
+    let values = rows.iter().flat_map(|(_, _, lanes)| lanes.iter().flat_map(Lane::values));
     let plot = (206.0, 562.0);
     let Some(axis) = LogAxis::over(values, plot) else {
         return Ok(None);
@@ -167,10 +155,7 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
     let title = prose::headline(families);
     let description = format!(
         "Dot plot on a logarithmic axis of time for one operation, less is better. {}",
-        rows.iter()
-            .map(|(w, g, _)| describe(&w.name, g))
-            .collect::<Vec<_>>()
-            .join(" ")
+        rows.iter().map(|(w, g, _)| describe(&w.name, g)).collect::<Vec<_>>().join(" ")
     );
     draw("headline", title, &description, bottom + 42.0, |canvas| {
         canvas.note((0.0, 12.0), "One operation");
@@ -182,20 +167,10 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
             let height = row_height(lanes.len());
             let middle = y + (height - GAP) / 2.0;
             canvas.line((0.0, y - GAP / 2.0), (WIDTH, y - GAP / 2.0), GRID, 1);
-            canvas.text(
-                (0.0, middle - 8.5),
-                &fit(&w.name, 13.0),
-                13.5,
-                INK,
-                Hold::Left,
-                true,
-            );
+            canvas.text((0.0, middle - 8.5), &fit(&w.name, 13.0), 13.5, INK, Hold::Left, true);
             canvas.note(
                 (0.0, middle + 8.5),
-                &fit(
-                    group.label.strip_suffix(" · same-core").unwrap_or(&group.label),
-                    17.4,
-                ),
+                &fit(group.label.strip_suffix(" · same-core").unwrap_or(&group.label), 17.4),
             );
             let mut lane_y = middle - (lanes.len() as f64 - 1.0) / 2.0 * LANE;
             for lane in lanes {
@@ -203,23 +178,11 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
                 label_beside(canvas, &axis, lane, lane_y, plot);
                 lane_y += LANE;
             }
-            let verdict = group.verdict().map_or_else(
-                || no_ratio(group).into(),
-                |a| factor_interval(a.median, a.low, a.high),
-            );
-            let (colour, bold) = if group.verdict().is_some() {
-                (INK, true)
-            } else {
-                (ABSENT, false)
-            };
-            canvas.text(
-                (plot.1 + 16.0, middle),
-                &fit(&verdict, 11.0),
-                13.0,
-                colour,
-                Hold::Left,
-                bold,
-            );
+            let verdict = group
+                .verdict()
+                .map_or_else(|| no_ratio(group).into(), |a| factor_interval(a.median, a.low, a.high));
+            let (colour, bold) = if group.verdict().is_some() { (INK, true) } else { (ABSENT, false) };
+            canvas.text((plot.1 + 16.0, middle), &fit(&verdict, 11.0), 13.0, colour, Hold::Left, bold);
             y += height;
         }
         canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
@@ -245,30 +208,20 @@ fn label_beside(canvas: &mut Canvas, axis: &LogAxis, lane: &Lane, y: f64, plot: 
     let xs: Vec<f64> = lane.values().iter().map(|v| axis.at(*v)).collect();
     let right = xs.iter().copied().fold(plot.0, f64::max) + 11.0;
     let left = xs.iter().copied().fold(plot.1, f64::min) - 11.0 - wide;
-    let x = if right + wide <= plot.1 + 4.0 {
-        right
-    } else {
-        left.max(plot.0)
-    };
+    let x = if right + wide <= plot.1 + 4.0 { right } else { left.max(plot.0) };
     canvas.text((x, y), &text, 12.0, INK, Hold::Left, false);
 }
 
 /// One sentence for those who cannot see the row.
 fn describe(name: &str, group: &Group) -> String {
-    let numbers: Vec<String> = group
-        .cells
-        .iter()
-        .map(|c| format!("{} {}", c.contender, value(&Lane::of(c))))
-        .collect();
+    let numbers: Vec<String> =
+        group.cells.iter().map(|c| format!("{} {}", c.contender, value(&Lane::of(c)))).collect();
     format!("{name} ({}): {}.", group.label, numbers.join(", "))
 }
 
 fn value(lane: &Lane) -> String {
     match &lane.point {
-        Some(Point {
-            middle,
-            interval: Some(i),
-        }) => quantity_interval(*middle, i.low, i.high, lane.unit()),
+        Some(Point { middle, interval: Some(i) }) => quantity_interval(*middle, i.low, i.high, lane.unit()),
         Some(p) => format!("{}, no interval", quantity(p.middle, lane.unit())),
         None => lane.why_not(),
     }
@@ -300,13 +253,7 @@ pub(super) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Ch
             }
         }
     } else if let Some(group) = workload.quoted() {
-        lanes.extend(
-            group
-                .cells
-                .iter()
-                .take(MOST)
-                .map(|c| (c.contender.clone(), Lane::of(c))),
-        );
+        lanes.extend(group.cells.iter().take(MOST).map(|c| (c.contender.clone(), Lane::of(c))));
     }
     let values = lanes.iter().flat_map(|(_, lane)| lane.values());
     let Some(axis) = LogAxis::over(values, plot) else {
@@ -314,10 +261,7 @@ pub(super) fn small(workload: &Workload, by_placement: bool) -> Result<Option<Ch
     };
     let bottom = 6.0 + LANE * lanes.len() as f64;
     let unit = workload.unit();
-    let numbers: Vec<String> = lanes
-        .iter()
-        .map(|(name, lane)| format!("{name} {}", value(lane)))
-        .collect();
+    let numbers: Vec<String> = lanes.iter().map(|(name, lane)| format!("{name} {}", value(lane))).collect();
     let title = format!("{}, in {unit}", workload.name);
     let description = format!("Dot plot on a logarithmic axis. {}.", numbers.join(", "));
     let name = format!("{}-small", workload.id);
@@ -359,28 +303,16 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
     }
     let plot = (142.0, 414.0);
     let (value_x, verdict_x) = (430.0, 582.0);
-    let values = groups
-        .iter()
-        .flat_map(|(_, lanes)| lanes.iter().flat_map(Lane::values));
+    let values = groups.iter().flat_map(|(_, lanes)| lanes.iter().flat_map(Lane::values));
     let Some(axis) = LogAxis::over(values, plot) else {
         return Ok(None);
     };
-    let bottom = TOP
-        + groups
-            .iter()
-            .map(|(_, l)| HEAD + LANE * l.len() as f64 + 5.0)
-            .sum::<f64>();
+    let bottom = TOP + groups.iter().map(|(_, l)| HEAD + LANE * l.len() as f64 + 5.0).sum::<f64>();
     let unit = workload.unit();
-    let threaded = groups
-        .iter()
-        .any(|(g, _)| g.cells.iter().any(|c| view::advantage(c, "thread").is_some()));
+    let threaded = groups.iter().any(|(g, _)| g.cells.iter().any(|c| view::advantage(c, "thread").is_some()));
     let description = format!(
         "Dot plot on a logarithmic axis, in {unit}. {}",
-        groups
-            .iter()
-            .map(|(g, _)| describe(&workload.name, g))
-            .collect::<Vec<_>>()
-            .join(" ")
+        groups.iter().map(|(g, _)| describe(&workload.name, g)).collect::<Vec<_>>().join(" ")
     );
     let title = prose::finding(workload);
     draw(workload.id, title, &description, bottom + 42.0, |canvas| {
@@ -397,14 +329,7 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
         let mut y = TOP;
         // The grid lies beneath everything, so the bands are walked twice.
         for (group, lanes) in &groups {
-            canvas.text(
-                (0.0, y + 13.0),
-                &fit(&group.label, 50.0),
-                13.0,
-                INK,
-                Hold::Left,
-                true,
-            );
+            canvas.text((0.0, y + 13.0), &fit(&group.label, 50.0), 13.0, INK, Hold::Left, true);
             let from = y + HEAD - 3.0;
             y += HEAD + LANE * lanes.len() as f64 + 5.0;
             for tick in axis.ticks(unit) {

@@ -186,10 +186,7 @@ pub(crate) enum Hold {
     Middle,
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "clamped to a sheet that a picture can hold"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "clamped to a sheet that a picture can hold")]
 fn px(v: f64) -> i32 {
     (v * ENLARGE).round().clamp(-100_000.0, 100_000.0) as i32
 }
@@ -227,9 +224,7 @@ impl Canvas<'_> {
         };
         let ink = rgb(colour);
         let style = TextStyle::from(font).color(&ink).pos(Pos::new(h, VPos::Center));
-        let done = self
-            .area
-            .draw(&Text::new(clean(text, 300), (px(x), px(y)), style));
+        let done = self.area.draw(&Text::new(clean(text, 300), (px(x), px(y)), style));
         self.keep(done);
     }
 
@@ -241,9 +236,7 @@ impl Canvas<'_> {
     /// `thick` is in enlarged pixels, as are [`CAP`] and its like.
     pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: Colour, thick: u32) {
         let ends = vec![(px(from.0), px(from.1)), (px(to.0), px(to.1))];
-        let done = self
-            .area
-            .draw(&PathElement::new(ends, rgb(colour).stroke_width(thick)));
+        let done = self.area.draw(&PathElement::new(ends, rgb(colour).stroke_width(thick)));
         self.keep(done);
     }
 
@@ -284,17 +277,12 @@ impl Canvas<'_> {
     pub(crate) fn mark(&mut self, x: f64, y: f64, look: Look) {
         let c = look.colour;
         let polygon = |s: &mut Self, r: f64, colour: Colour, corners: &[(f64, f64)]| {
-            let corners: Vec<_> = corners
-                .iter()
-                .map(|(dx, dy)| (px(x + dx * r), px(y + dy * r)))
-                .collect();
+            let corners: Vec<_> = corners.iter().map(|(dx, dy)| (px(x + dx * r), px(y + dy * r))).collect();
             let done = s.area.draw(&Polygon::new(corners, rgb(colour).filled()));
             s.keep(done);
         };
         let disc = |s: &mut Self, r: f64, colour: Colour| {
-            let done = s
-                .area
-                .draw(&Circle::new((px(x), px(y)), px(r), rgb(colour).filled()));
+            let done = s.area.draw(&Circle::new((px(x), px(y)), px(r), rgb(colour).filled()));
             s.keep(done);
         };
         let diamond = [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)];
@@ -353,10 +341,7 @@ pub(crate) fn draw_sized(
     (width, height): (f64, f64),
     paint: impl FnOnce(&mut Canvas<'_>),
 ) -> Result<Chart, RenderError> {
-    let fault = |cause: String| RenderError::Chart {
-        name: name.into(),
-        cause,
-    };
+    let fault = |cause: String| RenderError::Chart { name: name.into(), cause };
     let mut raw = String::new();
     let size = (px(width).unsigned_abs(), px(height).unsigned_abs());
     {
@@ -371,11 +356,7 @@ pub(crate) fn draw_sized(
     }
     let svg =
         finish(&raw, &file_name(name), &title, description).ok_or_else(|| fault("no svg came out".into()))?;
-    Ok(Chart {
-        name: file_name(name),
-        title,
-        svg,
-    })
+    Ok(Chart { name: file_name(name), title, svg })
 }
 
 /// Letters, digits and hyphens, for a file and for an id.
@@ -383,13 +364,7 @@ pub(crate) fn file_name(name: &str) -> String {
     let out: String = name
         .chars()
         .take(60)
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
         .collect();
     if out.is_empty() { "chart".into() } else { out }
 }
@@ -434,9 +409,7 @@ fn classed(tag: &str) -> String {
         let Some(value) = tag.get(at + key.len()..at + key.len() + 6) else {
             continue;
         };
-        let known = theme::ALL
-            .iter()
-            .find(|c| u32::from_str_radix(value, 16) == Ok(c.light));
+        let known = theme::ALL.iter().find(|c| u32::from_str_radix(value, 16) == Ok(c.light));
         if let Some(c) = known {
             return format!("{} class=\"{prefix}-{}\"{}", &tag[..at], c.name, &tag[at..]);
         }
@@ -445,11 +418,7 @@ fn classed(tag: &str) -> String {
 }
 
 fn escape_xml(text: &str) -> String {
-    clean(text, 2000)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    clean(text, 2000).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A log axis between two numbers, widened by ourselves, with the ticks it deserves.
@@ -475,11 +444,7 @@ impl LogAxis {
         let room = (3.2 / (high / low)).max(1.0).sqrt();
         low /= room;
         high *= room;
-        Some(LogAxis {
-            coord: (low..high).log_scale().into(),
-            range: (low, high),
-            span,
-        })
+        Some(LogAxis { coord: (low..high).log_scale().into(), range: (low, high), span })
     }
 
     /// Position of a value, held at the ends.
@@ -500,10 +465,7 @@ impl LogAxis {
             d if d < 2.2 => &[1.0, 2.0, 5.0],
             _ => &[1.0],
         };
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "between -10 and 19, by `drawable`"
-        )]
+        #[allow(clippy::cast_possible_truncation, reason = "between -10 and 19, by `drawable`")]
         let (from, to) = (low.log10().floor() as i32, high.log10().ceil() as i32);
         let step = ((to - from) / 9).max(0) + 1;
         (from..=to)
@@ -518,16 +480,10 @@ impl LogAxis {
     /// Bytes are counted in powers of two; a decimal tick would be a crooked number of KiB.
     fn powers_of_two(&self) -> Vec<f64> {
         let (low, high) = self.range;
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "between -30 and 60, by `drawable`"
-        )]
+        #[allow(clippy::cast_possible_truncation, reason = "between -30 and 60, by `drawable`")]
         let (from, to) = (low.log2().ceil() as i32, high.log2().floor() as i32);
         let step = ((to - from) / 6).max(0) + 1;
-        (from..=to)
-            .filter(|e| (e - from) % step == 0)
-            .map(|e| 2_f64.powi(e))
-            .collect()
+        (from..=to).filter(|e| (e - from) % step == 0).map(|e| 2_f64.powi(e)).collect()
     }
 }
 
@@ -537,13 +493,7 @@ mod tests {
 
     #[test]
     fn a_log_axis_has_two_ticks_at_least_and_never_a_crowd() {
-        for (low, high) in [
-            (4.05, 4.06),
-            (1.0, 9.0),
-            (3.0, 70_000.0),
-            (1e-9, 9e17),
-            (998.0, 1002.0),
-        ] {
+        for (low, high) in [(4.05, 4.06), (1.0, 9.0), (3.0, 70_000.0), (1e-9, 9e17), (998.0, 1002.0)] {
             let axis = LogAxis::over([low, high].into_iter(), (150.0, 450.0)).expect("both can be drawn");
             let ticks = axis.ticks("ns");
             assert!((2..=11).contains(&ticks.len()), "{low}..{high}: {ticks:?}");

@@ -21,9 +21,7 @@ pub fn gate() -> GateDocument {
 }
 
 pub fn page(results: &[ResultDocument]) -> String {
-    let options = switchmark_reports::PageOptions {
-        command: "switchmark report result.json".into(),
-    };
+    let options = switchmark_reports::PageOptions { command: "switchmark report result.json".into() };
     switchmark_reports::render_page(results, &options).expect("a page")
 }
 
@@ -72,29 +70,14 @@ pub fn faults(page: &str) -> Vec<String> {
         if tag == "th" && node.attribute("scope").is_none() {
             out.push("a th without scope".into());
         }
-        if tag == "table"
-            && node
-                .first_element_child()
-                .is_none_or(|c| c.tag_name().name() != "caption")
-        {
+        if tag == "table" && node.first_element_child().is_none_or(|c| c.tag_name().name() != "caption") {
             out.push("a table without caption".into());
         }
         if tag == "figure" && node.attribute("role") != Some("group") {
             out.push("a figure without its role".into());
         }
-        if [
-            "img",
-            "link",
-            "iframe",
-            "object",
-            "embed",
-            "base",
-            "form",
-            "image",
-            "use",
-            "foreignObject",
-        ]
-        .contains(&tag)
+        if ["img", "link", "iframe", "object", "embed", "base", "form", "image", "use", "foreignObject"]
+            .contains(&tag)
         {
             out.push(format!("a {tag} has no place here"));
         }
@@ -130,8 +113,5 @@ pub fn faults(page: &str) -> Vec<String> {
 pub fn words(page: &str) -> String {
     let text = as_xml(page);
     let doc = roxmltree::Document::parse(&text).expect("well-formed");
-    doc.descendants()
-        .filter_map(|n| n.text().filter(|_| n.is_text()))
-        .collect::<Vec<_>>()
-        .join(" ")
+    doc.descendants().filter_map(|n| n.text().filter(|_| n.is_text())).collect::<Vec<_>>().join(" ")
 }

@@ -30,12 +30,7 @@ fn look() -> Processor {
     let local = black_box(Aligned(0));
     let misalignment = (&raw const local).addr() % 16 + usize::from(local.0);
     // Without the sticky exception flags; of the flags, direction alone.
-    Processor {
-        mxcsr: mxcsr & !0x3f,
-        x87,
-        misalignment,
-        direction: flags & (1 << 10),
-    }
+    Processor { mxcsr: mxcsr & !0x3f, x87, misalignment, direction: flags & (1 << 10) }
 }
 
 #[test]
@@ -52,18 +47,12 @@ fn control_words_alignment_and_direction_are_the_same_after_switches() {
         let mut all = vec![look()];
         for _ in 0..100 {
             yield_now();
-            let State::Yielded(inside) = raw.resume(()) else {
-                unreachable!()
-            };
+            let State::Yielded(inside) = raw.resume(()) else { unreachable!() };
             all.extend([look(), inside]);
         }
         all
     };
-    let both = move || {
-        [spawn(turns), spawn(turns)]
-            .map(|handle| handle.join().unwrap())
-            .concat()
-    };
+    let both = move || [spawn(turns), spawn(turns)].map(|handle| handle.join().unwrap()).concat();
     // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
     let seen = unsafe { Builder::new().run_local(both) }.unwrap();
     assert_eq!(seen.len(), 2 * 201);

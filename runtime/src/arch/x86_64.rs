@@ -118,10 +118,7 @@ pub(crate) unsafe fn prepare_task(at: *mut usize, entry: TaskEntry, argument: *c
 }
 
 unsafe fn prepare(at: *mut usize, entry: usize, root: usize) -> *mut u8 {
-    debug_assert!(
-        at.addr().is_multiple_of(STACK_ALIGN),
-        "the root of a stack is aligned for a call"
-    );
+    debug_assert!(at.addr().is_multiple_of(STACK_ALIGN), "the root of a stack is aligned for a call");
     let entry_word = at.wrapping_sub(1);
     let root_word = at.wrapping_sub(2);
     // SAFETY: the callers' contract covers both words.
@@ -282,10 +279,7 @@ pub(crate) fn stack_pointer() -> usize {
 
 /// The same pointer, of which the compiler knows nothing.
 #[inline(always)]
-#[allow(
-    clippy::pointers_in_nomem_asm_block,
-    reason = "the block does not look where the pointer points"
-)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "the block does not look where the pointer points")]
 pub(crate) fn hide<T>(mut pointer: *mut T) -> *const T {
     // SAFETY: no instruction at all.
     unsafe {

@@ -20,21 +20,9 @@ use crate::park::{Wait, Waiter};
 
 /// Makes a channel.
 pub fn rendezvous<T>() -> (Sender<T>, Receiver<T>) {
-    let sides = Sides {
-        senders: List::new(),
-        receivers: List::new(),
-        sender_count: 1,
-        receiver_count: 1,
-    };
-    let shared = Arc::new(Shared {
-        sides: Mutex::new(sides),
-    });
-    (
-        Sender {
-            shared: Arc::clone(&shared),
-        },
-        Receiver { shared },
-    )
+    let sides = Sides { senders: List::new(), receivers: List::new(), sender_count: 1, receiver_count: 1 };
+    let shared = Arc::new(Shared { sides: Mutex::new(sides) });
+    (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
 
 /// A wait in the channel, on the stack of whoever waits.
@@ -55,10 +43,7 @@ struct List<T> {
 
 impl<T> List<T> {
     const fn new() -> List<T> {
-        List {
-            first: ptr::null(),
-            last: ptr::null(),
-        }
+        List { first: ptr::null(), last: ptr::null() }
     }
 
     /// # Safety
@@ -156,11 +141,7 @@ impl<T> Sender<T> {
         unsafe { sides.senders.push(&raw const node) };
         drop(sides);
         wait.wait();
-        if node.passed.get() {
-            Ok(())
-        } else {
-            Err(SendError(ManuallyDrop::into_inner(value)))
-        }
+        if node.passed.get() { Ok(()) } else { Err(SendError(ManuallyDrop::into_inner(value))) }
     }
 
     /// Hands `value` over if a receiver waits.
@@ -168,11 +149,7 @@ impl<T> Sender<T> {
         let mut sides = self.shared.lock();
         let Some(receiver) = sides.receivers.pop() else {
             let closed = sides.receiver_count == 0;
-            return Err(if closed {
-                TrySendError::Closed(value)
-            } else {
-                TrySendError::Full(value)
-            });
+            return Err(if closed { TrySendError::Closed(value) } else { TrySendError::Full(value) });
         };
         drop(sides);
         // SAFETY: we popped the node of a receiver that waits.
@@ -244,11 +221,7 @@ impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let mut sides = self.shared.lock();
         let Some(sender) = sides.senders.pop() else {
-            return Err(if sides.sender_count == 0 {
-                TryRecvError::Closed
-            } else {
-                TryRecvError::Empty
-            });
+            return Err(if sides.sender_count == 0 { TryRecvError::Closed } else { TryRecvError::Empty });
         };
         drop(sides);
         // SAFETY: we popped the node of a sender that waits.
@@ -310,18 +283,14 @@ impl<T> IntoIterator for Receiver<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         self.shared.lock().sender_count += 1;
-        Sender {
-            shared: Arc::clone(&self.shared),
-        }
+        Sender { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
         self.shared.lock().receiver_count += 1;
-        Receiver {
-            shared: Arc::clone(&self.shared),
-        }
+        Receiver { shared: Arc::clone(&self.shared) }
     }
 }
 

@@ -55,10 +55,7 @@ impl Inbox {
             task.link.store(below, Ordering::Relaxed);
             let to = ptr::from_ref(task).cast_mut();
             // Release: pairs with the Acquire in `take`; publishes the link, the record, and what the waker did before.
-            match self
-                .newest
-                .compare_exchange_weak(newest, to, Ordering::Release, Ordering::Relaxed)
-            {
+            match self.newest.compare_exchange_weak(newest, to, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) if newest.addr() == SLEEPING as usize => {
                     sys::futex_wake(&raw const self.newest);
                     return Ok(());
@@ -111,9 +108,7 @@ impl Inbox {
     pub(crate) fn close(&self) -> bool {
         let closed = ptr::without_provenance_mut(CLOSED as usize);
         // Relaxed: a push that fails learns nothing but that.
-        self.newest
-            .compare_exchange(ptr::null_mut(), closed, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        self.newest.compare_exchange(ptr::null_mut(), closed, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

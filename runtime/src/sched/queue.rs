@@ -1,7 +1,4 @@
-#![allow(
-    unsafe_code,
-    reason = "a ring without bounds checks on the path of every switch"
-)]
+#![allow(unsafe_code, reason = "a ring without bounds checks on the path of every switch")]
 //! The private queue of a worker: first in, first out, one thread, no atomics.
 //!
 //! A ring of a power of two. A push does not check for room: the worker reserves it when it takes a task on, since a live task is
@@ -64,10 +61,7 @@ impl<T: Copy> Fifo<T> {
     #[inline(always)]
     pub(crate) unsafe fn push(&self, element: T) {
         let (ring, tail) = (self.ring(), self.tail.get());
-        debug_assert!(
-            tail.wrapping_sub(self.head.get()) < ring.len(),
-            "room was reserved"
-        );
+        debug_assert!(tail.wrapping_sub(self.head.get()) < ring.len(), "room was reserved");
         let place = ring.as_ptr().wrapping_add(tail & (ring.len() - 1)).cast_mut();
         // SAFETY: the mask keeps the place inside the ring; room was reserved, so it is free.
         unsafe { place.write(MaybeUninit::new(element)) };

@@ -103,11 +103,7 @@ pub(crate) fn of(task: &Task) -> &'static Worker {
     // Relaxed: a guess, checked against the record.
     let guess = GUESS.load(Ordering::Relaxed);
     // Hidden, or the compiler would use that both are equal and wait for the record after all.
-    let worker = if guess.cast_const() == worker {
-        arch::hide(guess)
-    } else {
-        worker
-    };
+    let worker = if guess.cast_const() == worker { arch::hide(guess) } else { worker };
     // SAFETY: a task that has not ended keeps its worker alive (see the head).
     unsafe { &*worker }
 }
@@ -139,10 +135,7 @@ fn wake_elsewhere(task: &'static Task, worker: &'static Worker) {
     unsafe { Arc::increment_strong_count(worker) };
     // SAFETY: the count just taken; it outlives the push, after which the task, and with it the worker, may end.
     let worker = unsafe { Arc::from_raw(worker) };
-    worker
-        .inbox
-        .push(task)
-        .expect("a worker with a live task takes it");
+    worker.inbox.push(task).expect("a worker with a live task takes it");
 }
 
 /// Gives up a reference to a task.
@@ -197,9 +190,7 @@ impl Worker {
     pub(crate) fn adopt(&self, task: &'static Task) {
         self.count_in();
         self.counters.spawned.bump();
-        self.counters
-            .peak_live
-            .raise(self.counters.spawned.get() - self.counters.ended.get());
+        self.counters.peak_live.raise(self.counters.spawned.get() - self.counters.ended.get());
         // SAFETY: `count_in` made room, and a new task is in no queue.
         unsafe { self.queue.push(task) };
     }
@@ -237,11 +228,7 @@ impl Worker {
             self.open_inbox();
         }
         let task = self.queue.pop()?;
-        if task.sp.get().is_null() {
-            self.pick_from(task)
-        } else {
-            Some(task)
-        }
+        if task.sp.get().is_null() { self.pick_from(task) } else { Some(task) }
     }
 
     /// Continues a pick with a task that has no stack yet.
@@ -269,17 +256,13 @@ impl Worker {
         arena::occupy(slot, ptr::from_ref(task).cast());
         let at = slot.coloured_top().wrapping_sub(arch::STACK_ALIGN).cast();
         // SAFETY: the stack was free, and its top is aligned.
-        task.sp
-            .set(unsafe { arch::prepare_task(at, root, ptr::from_ref(task).cast()) });
+        task.sp.set(unsafe { arch::prepare_task(at, root, ptr::from_ref(task).cast()) });
         Ok(())
     }
 
     #[cold]
     fn too_many(&self) -> io::Error {
-        let text = format!(
-            "all {} stacks are in use; raise Builder::max_stacks",
-            self.max_bound
-        );
+        let text = format!("all {} stacks are in use; raise Builder::max_stacks", self.max_bound);
         io::Error::new(io::ErrorKind::QuotaExceeded, text)
     }
 

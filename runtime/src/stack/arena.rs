@@ -1,7 +1,4 @@
-#![allow(
-    unsafe_code,
-    reason = "the slot table is shared memory indexed by stack addresses"
-)]
+#![allow(unsafe_code, reason = "the slot table is shared memory indexed by stack addresses")]
 //! The reservation all stacks come from, and the table that says who runs on each.
 //!
 //! One `MAP_NORESERVE` mapping, never given back, is cut into one range a size class, all ranges equally long:
@@ -69,14 +66,9 @@ pub(crate) fn get() -> io::Result<&'static Arena> {
     ARENA
         .get_or_init(|| {
             let arena = Arena::reserve().map_err(|error| {
-                (
-                    error.kind(),
-                    format!("cannot reserve address space for stacks: {error}"),
-                )
+                (error.kind(), format!("cannot reserve address space for stacks: {error}"))
             })?;
-            arena
-                .publish()
-                .map_err(|error| (error.kind(), format!("cannot map the slot table: {error}")))?;
+            arena.publish().map_err(|error| (error.kind(), format!("cannot map the slot table: {error}")))?;
             Ok(arena)
         })
         .as_ref()
@@ -85,10 +77,7 @@ pub(crate) fn get() -> io::Result<&'static Arena> {
 
 /// The arena, for those who hold a slot and so know that it exists.
 pub(crate) fn get_ready() -> &'static Arena {
-    ARENA
-        .get()
-        .and_then(|arena| arena.as_ref().ok())
-        .expect("a slot exists only after the arena")
+    ARENA.get().and_then(|arena| arena.as_ref().ok()).expect("a slot exists only after the arena")
 }
 
 /// Bytes of all ranges together.
@@ -108,11 +97,7 @@ impl Arena {
         };
         // A kernel built without huge pages refuses the advice, and needs none.
         let _ = sys::no_huge_pages(base, reserved(range_shift));
-        Ok(Arena {
-            base: AtomicPtr::new(base),
-            range_shift,
-            fresh: Default::default(),
-        })
+        Ok(Arena { base: AtomicPtr::new(base), range_shift, fresh: Default::default() })
     }
 
     fn publish(&self) -> io::Result<()> {
@@ -167,10 +152,7 @@ pub(crate) fn slot_of(addr: usize) -> Option<Slot> {
     let range = RANGE_UNIT << arena.range_shift;
     let class = *Class::ALL.get(granule / range)?;
     let number = granule % range / class.granules();
-    Some(Slot {
-        class,
-        number: u32::try_from(number).ok()?,
-    })
+    Some(Slot { class, number: u32::try_from(number).ok()? })
 }
 
 /// The word of the granule that contains an address.
@@ -330,10 +312,7 @@ mod tests {
                 assert_eq!(occupant_at(addr), Occupant::Task(task));
             }
             assert_eq!(occupant_at(slot.top().addr()), Occupant::None);
-            let below = Slot {
-                class,
-                number: number - 1,
-            };
+            let below = Slot { class, number: number - 1 };
             assert_eq!(occupant_at(below.top().addr() - 1), Occupant::None);
             vacate(slot);
             assert_eq!(occupant_at(slot.bottom().addr()), Occupant::None);

@@ -82,11 +82,7 @@ mod tests {
 
     fn fresh(count: u32) -> Vec<Slot> {
         let class = Class::ALL[0];
-        arena::get()
-            .unwrap()
-            .take_fresh(class, count)
-            .map(|number| Slot { class, number })
-            .collect()
+        arena::get().unwrap().take_fresh(class, count).map(|number| Slot { class, number }).collect()
     }
 
     /// The kernel's own opinion: it cannot read from a guarded page on our behalf.

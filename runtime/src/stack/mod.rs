@@ -84,15 +84,12 @@ pub(crate) struct Slot {
 impl Slot {
     /// One past the highest byte.
     pub(crate) fn top(self) -> *mut u8 {
-        arena::get_ready()
-            .slot_base(self)
-            .wrapping_add(self.class.slot_bytes())
+        arena::get_ready().slot_base(self).wrapping_add(self.class.slot_bytes())
     }
 
     /// Where the first frame goes: the top, staggered by the slot's number. Aligned to 128 bytes.
     pub(crate) fn coloured_top(self) -> *mut u8 {
-        self.top()
-            .wrapping_sub(self.number as usize % COLOURS * COLOUR_STEP)
+        self.top().wrapping_sub(self.number as usize % COLOURS * COLOUR_STEP)
     }
 
     /// Lowest usable byte.

@@ -64,9 +64,7 @@ pub(crate) fn prepare_thread() -> io::Result<()> {
 
 fn install() -> io::Result<()> {
     static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = INSTALLING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if PREVIOUS.get().is_none() {
         // SAFETY: `on_fault` only reads plain memory, writes and aborts, or passes the signal on.
         let previous = unsafe { sys::handle_faults(on_fault) }?;
@@ -122,10 +120,7 @@ pub(crate) struct Line {
 
 impl Line {
     const fn new() -> Line {
-        Line {
-            bytes: [0; 256],
-            length: 0,
-        }
+        Line { bytes: [0; 256], length: 0 }
     }
 
     pub(crate) fn text(&mut self, text: &str) {

@@ -28,10 +28,7 @@ struct Depot {
 
 impl Depot {
     const fn new() -> Depot {
-        Depot {
-            warm: Vec::new(),
-            cold: Vec::new(),
-        }
+        Depot { warm: Vec::new(), cold: Vec::new() }
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -43,10 +40,7 @@ impl Depot {
         self.warm.extend(numbers.drain(..room));
         numbers.sort_unstable();
         for run in numbers.chunk_by(|a, b| a + 1 == *b) {
-            let first = Slot {
-                class,
-                number: run[0],
-            };
+            let first = Slot { class, number: run[0] };
             let bytes = run.len() * class.slot_bytes();
             // SAFETY: the run is free, and the lock of the depot keeps it so. A refusal leaves the pages, which is merely
             // warmer than asked for.
@@ -58,9 +52,7 @@ impl Depot {
 
 fn depot(class: Class) -> std::sync::MutexGuard<'static, Depot> {
     // Nothing that can panic runs under this lock but allocation failure, after which the lists are still whole.
-    DEPOT[class.index()]
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    DEPOT[class.index()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stack for somebody without a magazine.
@@ -174,10 +166,7 @@ mod tests {
         assert_eq!((depot.warm.len(), depot.cold.len()), (WARM, 6));
         assert!(numbers.is_empty());
         let back: std::collections::BTreeSet<u32> = std::iter::from_fn(|| depot.take()).collect();
-        assert_eq!(
-            back.into_iter().collect::<Vec<_>>(),
-            (first..first + 1030).collect::<Vec<_>>()
-        );
+        assert_eq!(back.into_iter().collect::<Vec<_>>(), (first..first + 1030).collect::<Vec<_>>());
     }
 
     #[test]

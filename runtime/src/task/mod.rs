@@ -1,7 +1,4 @@
-#![allow(
-    unsafe_code,
-    reason = "the record holds values whose type only its vtable knows"
-)]
+#![allow(unsafe_code, reason = "the record holds values whose type only its vtable knows")]
 //! The task record: everything about a coroutine but its stack.
 //!
 //! `spawn` fills a record and nothing else; a stack is bound when the coroutine first runs and taken back when it ends, while
@@ -98,19 +95,10 @@ impl fmt::Display for JoinError {
                 let text = cause.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| cause.downcast_ref::<String>().map(String::as_str));
                 let label = Label(failed.id, failed.name.as_deref());
-                write!(
-                    f,
-                    "{label} panicked: {}",
-                    text.unwrap_or("(a payload that is no text)")
-                )
+                write!(f, "{label} panicked: {}", text.unwrap_or("(a payload that is no text)"))
             }
             JoinError::NoStack(failed) => {
-                write!(
-                    f,
-                    "{} never ran: {}",
-                    Label(failed.id, failed.name.as_deref()),
-                    failed.cause
-                )
+                write!(f, "{} never ran: {}", Label(failed.id, failed.name.as_deref()), failed.cause)
             }
         }
     }
@@ -207,10 +195,7 @@ impl Task {
             id: Cell::new(0),
             name: UnsafeCell::new(None),
             body: Cell::new(None),
-            slot: Cell::new(Slot {
-                class: Class::ALL[0],
-                number: 0,
-            }),
+            slot: Cell::new(Slot { class: Class::ALL[0], number: 0 }),
             holds: Cell::new(Holds::Nothing),
             payload: UnsafeCell::new([MaybeUninit::uninit(); PAYLOAD_WORDS]),
         }
@@ -362,11 +347,7 @@ impl Task {
 
     #[cold]
     fn failed<E>(&self, cause: E) -> Failed<E> {
-        Failed {
-            id: self.id(),
-            name: self.name().map(str::to_owned),
-            cause,
-        }
+        Failed { id: self.id(), name: self.name().map(str::to_owned), cause }
     }
 
     /// Drops what the task left.
@@ -435,11 +416,7 @@ pub(crate) fn recycle(task: &'static Task) {
 
 #[inline]
 fn clean(task: &Task) {
-    debug_assert_eq!(
-        task.holds.get(),
-        Holds::Nothing,
-        "a recycled record holds nothing"
-    );
+    debug_assert_eq!(task.holds.get(), Holds::Nothing, "a recycled record holds nothing");
     if task.name().is_some() {
         // SAFETY: the last reference is gone, so nobody borrows the name.
         drop(unsafe { (*task.name.get()).take() });
@@ -454,9 +431,7 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) const fn new() -> Records {
-        Records {
-            first: Cell::new(ptr::null()),
-        }
+        Records { first: Cell::new(ptr::null()) }
     }
 
     /// A record that nobody refers to.

@@ -13,19 +13,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let world = World::load(&[], None)?;
     let outside: Vec<&Contender> = world.contenders.iter().filter(|c| c.folder.is_some()).collect();
-    if let Some(unknown) = arguments
-        .contenders
-        .iter()
-        .find(|id| !outside.iter().any(|c| c.id() == *id))
-    {
+    if let Some(unknown) = arguments.contenders.iter().find(|id| !outside.iter().any(|c| c.id() == *id)) {
         let known: Vec<&str> = outside.iter().map(|c| c.id()).collect();
         return Err(Error::usage(format!(
             "no contender `{unknown}` to build here; known: {}",
-            if known.is_empty() {
-                "none (run it in a checkout)".into()
-            } else {
-                known.join(", ")
-            }
+            if known.is_empty() { "none (run it in a checkout)".into() } else { known.join(", ") }
         )));
     }
     let asked =
@@ -49,9 +41,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             }
         }
     }
-    if failed.is_empty() {
-        Ok(0)
-    } else {
-        Err(Error::worker(format!("not built: {}", failed.join(", "))))
-    }
+    if failed.is_empty() { Ok(0) } else { Err(Error::worker(format!("not built: {}", failed.join(", ")))) }
 }

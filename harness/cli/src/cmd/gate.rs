@@ -82,10 +82,7 @@ fn exit_code(document: &GateDocument, of_run: u8, arguments: &Arguments) -> u8 {
 fn refuse_a_gate_that_cannot_fire(base: &ResultDocument, measure: &measure::Arguments) -> Result<()> {
     let metrics = base.cells.iter().flat_map(|cell| cell.metrics.values());
     let stored = metrics.map(|metric| metric.samples.len()).max().unwrap_or(0);
-    let sides = [
-        ("the baseline has", stored),
-        ("this run takes", measure.blocks_at_most()?),
-    ];
+    let sides = [("the baseline has", stored), ("this run takes", measure.blocks_at_most()?)];
     match sides.into_iter().find(|(_, blocks)| *blocks < 6) {
         None => Ok(()),
         Some((side, blocks)) => Err(Error::usage(format!(

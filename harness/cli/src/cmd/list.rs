@@ -55,16 +55,9 @@ fn as_text(world: &World, definitions: &[&Definition], cpus: &Cpus) -> String {
             let _ = writeln!(
                 text,
                 "    {placement}: {}",
-                if able.is_empty() {
-                    "nobody".into()
-                } else {
-                    able.join(", ")
-                }
+                if able.is_empty() { "nobody".into() } else { able.join(", ") }
             );
-            for contender in world
-                .contenders
-                .iter()
-                .filter(|c| c.manifest.models.contains(&definition.model))
+            for contender in world.contenders.iter().filter(|c| c.manifest.models.contains(&definition.model))
             {
                 if let Some(why) = obstacle(contender, definition, placement, cpus) {
                     let _ = writeln!(text, "        not {}: {why}", contender.id());

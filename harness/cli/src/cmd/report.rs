@@ -24,11 +24,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
-    let documents: Vec<ResultDocument> = arguments
-        .results
-        .iter()
-        .map(|path| read(path))
-        .collect::<Result<_>>()?;
+    let documents: Vec<ResultDocument> =
+        arguments.results.iter().map(|path| read(path)).collect::<Result<_>>()?;
     write_page(&documents, &arguments.output)?;
     if let Some(folder) = &arguments.charts {
         write_charts(&documents, folder, arguments.png)?;

@@ -25,10 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         print(&to_json(&measured.document))?;
     } else {
         let summary = terminal_summary(&measured.document, width(), color());
-        print(&format!(
-            "{summary}\n{}\n",
-            measured.folder.join("report.html").display()
-        ))?;
+        print(&format!("{summary}\n{}\n", measured.folder.join("report.html").display()))?;
     }
     Ok(measured.exit_code(arguments.strict))
 }

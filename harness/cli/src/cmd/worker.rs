@@ -26,18 +26,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             .map(|()| 0)
             .map_err(|e| Error::worker(format!("worker {id}: {e}")));
     }
-    let (program, rest) = arguments
-        .exec
-        .split_first()
-        .ok_or_else(|| Error::usage("--exec needs a command"))?;
+    let (program, rest) =
+        arguments.exec.split_first().ok_or_else(|| Error::usage("--exec needs a command"))?;
     let unreadable = |e: io::Error| Error::worker(format!("cannot read standard input: {e}"));
     // One byte and not one more, so no buffered reader: the rest is the contender's.
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(unreadable)?);
     input.read_exact(&mut [0]).map_err(unreadable)?;
     drop(input);
     let error = Command::new(program).args(rest).exec();
-    Err(Error::worker(format!(
-        "cannot start {}: {error}",
-        program.display()
-    )))
+    Err(Error::worker(format!("cannot start {}: {error}", program.display())))
 }
