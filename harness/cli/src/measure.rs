@@ -108,7 +108,7 @@ impl Measured {
 }
 
 /// A reply that takes longer is a hang. Ten thousand threads are grown in well under a second.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Set by Ctrl-C, and by the signal that ends a job in CI.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);

@@ -40,13 +40,13 @@ fn describe(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Calibrating { cell, done, of } => Some(format!("calibrating {}/{of}  {cell}", done + 1)),
         Event::Block { group, block, done, of, widest, elapsed } => {
-            let left = match done {
-                0 => "…".to_owned(),
-                done => {
-                    let each = elapsed.as_secs_f64() / *done as f64;
-                    let left = each * of.saturating_sub(*done) as f64;
-                    humantime::format_duration(Duration::from_secs(left.max(0.0).round() as u64)).to_string()
+            let left = match u32::try_from(*done) {
+                Ok(done @ 1..) => {
+                    let left =
+                        *elapsed * u32::try_from(of.saturating_sub(done as usize)).unwrap_or(u32::MAX) / done;
+                    humantime::format_duration(Duration::from_secs(left.as_secs())).to_string()
                 }
+                _ => "…".to_owned(),
             };
             let widest = widest.map_or(String::new(), |w| format!("  widest ±{:.0} %", w * 100.0));
             Some(format!("{}/{of}  block {block}  {group}{widest}  {left} left", done + 1))

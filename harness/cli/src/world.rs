@@ -18,10 +18,10 @@ impl World {
     pub(crate) fn load(manifests: &[PathBuf], definitions: Option<&Path>) -> Result<World> {
         let mut world = World { definitions: Vec::new(), contenders: Vec::new() };
         for (origin, text) in switchmark_benches::definitions() {
-            world.definitions.push(Definition::parse(text, &origin)?);
+            world.definitions.push(Definition::parse(text, origin)?);
         }
         for (origin, text) in switchmark_benches::manifests() {
-            world.contenders.push(Contender::in_tree(text, &origin)?);
+            world.contenders.push(Contender::in_tree(text, origin)?);
         }
         if let Some(folder) = checkout_contenders() {
             world.contenders.extend(Contender::discover(&folder)?);

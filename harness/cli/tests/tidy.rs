@@ -28,10 +28,7 @@ fn files(below: &str, ending: &str) -> Vec<(String, String)> {
         }
     }
     found.sort();
-    assert!(
-        !found.is_empty() || below != "",
-        "no *{ending} below {below}: this test looks in the wrong place"
-    );
+    assert!(!found.is_empty(), "no *{ending} below {below}: this test looks in the wrong place");
     found
 }
 
@@ -131,7 +128,8 @@ fn every_model_says_what_its_work_and_its_answer_are() {
 #[test]
 fn every_file_of_some_length_opens_with_what_it_is_for() {
     for (path, text) in files("", ".rs") {
-        let opens = text.lines().find(|l| !l.trim().is_empty()).is_some_and(|l| l.starts_with("//!"));
+        // Lint levels of the file may stand before it.
+        let opens = text.lines().take(8).any(|l| l.starts_with("//!"));
         assert!(opens || text.lines().count() < 60, "{path}: over 60 lines and no //! head");
     }
 }
