@@ -16,7 +16,7 @@ pub fn machine(cpus: &Cpus, pmu: bool) -> Machine {
     let cpu = field("model name").unwrap_or_else(|| "unknown".into());
     let virtual_machine = field("flags").is_some_and(|f| f.split(' ').any(|flag| flag == "hypervisor"));
     let hypervisor = match read("/sys/hypervisor/type").trim() {
-        "" if virtual_machine => first_of(&["/sys/class/dmi/id/sys_vendor"]).unwrap_or("unnamed".into()),
+        "" if virtual_machine => crate::sys::hypervisor_signature().unwrap_or_else(|| "unnamed".into()),
         "" => "none".into(),
         named => named.into(),
     };
@@ -81,10 +81,6 @@ fn count_nodes() -> u32 {
     let numbered = |name: &str| name.strip_prefix("node").is_some_and(|n| n.parse::<u32>().is_ok());
     let count = nodes.filter(|entry| entry.file_name().to_str().is_some_and(numbered)).count();
     u32::try_from(count.max(1)).unwrap_or(u32::MAX)
-}
-
-fn first_of(paths: &[&str]) -> Option<String> {
-    paths.iter().map(|path| read(path).trim().to_owned()).find(|text| !text.is_empty())
 }
 
 fn read(path: &str) -> String {

@@ -302,7 +302,7 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
         groups.push((group, group.cells.iter().map(|c| Lane::of(c)).collect()));
     }
     let plot = (142.0, 414.0);
-    let (value_x, verdict_x) = (430.0, 582.0);
+    let (value_x, verdict_x) = (424.0, 584.0);
     let values = groups.iter().flat_map(|(_, lanes)| lanes.iter().flat_map(Lane::values));
     let Some(axis) = LogAxis::over(values, plot) else {
         return Ok(None);
@@ -379,8 +379,11 @@ fn lane_of_figure(
         Some(i) => quantity_interval(point.middle, i.low, i.high, lane.unit()),
         None => quantity(point.middle, lane.unit()) + ", no interval",
     };
-    canvas.text((value_x, y), &fit(&text, 11.6), 13.0, INK, Hold::Left, false);
-    if let Some(a) = view::advantage(lane.cell, "thread") {
+    let advantage = view::advantage(lane.cell, "thread");
+    // Without a ratio beside it the value has the rest of the row.
+    let room = if advantage.is_some() { 12.2 } else { (WIDTH - value_x) / 13.0 };
+    canvas.text((value_x, y), &fit(&text, room), 13.0, INK, Hold::Left, false);
+    if let Some(a) = advantage {
         let text = factor_interval(a.median, a.low, a.high);
         canvas.text((verdict_x, y), &fit(&text, 10.6), 13.0, INK, Hold::Left, false);
     }
