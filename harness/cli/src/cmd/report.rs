@@ -2,9 +2,10 @@
 
 use super::print;
 use crate::measure::{write_charts, write_page};
-use std::path::PathBuf;
-use switchmark_harness::Result;
-use switchmark_harness::document::read;
+use std::path::{Path, PathBuf};
+use switchmark_harness::document::{read, write_whole};
+use switchmark_harness::{Error, Result};
+use switchmark_reports::{markdown_summary, splice};
 use switchmark_schema::ResultDocument;
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,10 @@ pub(crate) struct Arguments {
     /// Charts as PNG beside the SVG.
     #[arg(long, requires = "charts")]
     png: bool,
+    /// Write the summary of the first result between the markers `switchmark:begin summary` and
+    /// `switchmark:end summary` of this file.
+    #[arg(long, value_name = "FILE")]
+    splice: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
@@ -30,6 +35,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     if let Some(folder) = &arguments.charts {
         write_charts(&documents, folder, arguments.png)?;
     }
+    if let (Some(path), Some(first)) = (&arguments.splice, documents.first()) {
+        splice_summary(path, first)?;
+    }
     print(&format!("{}\n", arguments.output.display()))?;
     Ok(0)
+}
+
+/// Figures in prose are spliced, not typed: they carry the command that made them.
+fn splice_summary(path: &Path, document: &ResultDocument) -> Result<()> {
+    let about = |e: &dyn std::fmt::Display| Error::document(format!("cannot splice {}: {e}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| about(&e))?;
+    let command = format!("switchmark {}", document.run.arguments.join(" "));
+    let summary = markdown_summary(document, command.trim_end());
+    let spliced = splice(&text, "summary", &summary).map_err(|e| about(&e))?;
+    write_whole(path, spliced.as_bytes())
 }
