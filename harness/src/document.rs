@@ -34,9 +34,10 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
         warnings.push("the run was interrupted: cells hold what was measured until then".into());
     }
     for group in &plan.groups {
-        let blocks: Vec<&BlockRecord> = outcome.blocks.iter().filter(|b| b.cell == group.id).collect();
+        let blocks: Vec<&BlockRecord> = outcome.blocks_of(group).collect();
+        let look = last_look(plan, blocks.len());
         for contender in &group.contenders {
-            let cell = measured_cell(group, contender, &blocks, outcome);
+            let cell = measured_cell(group, contender, &blocks, look, outcome);
             warnings.extend(hidden_switches(&cell, contender));
             cells.push(cell);
         }
@@ -68,6 +69,11 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
     }
 }
 
+/// Blocks that the last look saw: those taken after it are kept as samples, and looked at by nobody.
+fn last_look(plan: &Plan<'_>, blocks: usize) -> usize {
+    plan.profile.looks.iter().map(|look| *look as usize).filter(|look| *look <= blocks).max().unwrap_or(0)
+}
+
 fn blank_cell(group: &Group<'_>, contender: &str) -> Cell {
     Cell {
         id: group.cell(contender),
@@ -90,6 +96,7 @@ fn measured_cell(
     group: &Group<'_>,
     contender: &Contender,
     blocks: &[&BlockRecord],
+    look: usize,
     outcome: &Outcome,
 ) -> Cell {
     let mut cell = blank_cell(group, contender.id());
@@ -106,7 +113,7 @@ fn measured_cell(
     let stopped = outcome.stopped.get(&group.id).copied().unwrap_or(Stopped::Budget);
     let names: BTreeSet<&String> = records.iter().flat_map(|(_, r)| r.values.keys()).collect();
     for name in names {
-        let metric = metric(group, contender, name, blocks, &records, stopped);
+        let metric = metric(group, contender, name, &blocks[..look], &records, stopped);
         cell.metrics.insert(name.clone(), metric);
     }
     cell.ledger = ledger(&records);
@@ -128,6 +135,7 @@ fn metric(
     group: &Group<'_>,
     contender: &Contender,
     name: &str,
+    // Those that the last look saw.
     blocks: &[&BlockRecord],
     records: &[(u32, &WorkerRecord)],
     stopped: Stopped,
@@ -138,7 +146,8 @@ fn metric(
         .iter()
         .filter_map(|(block, record)| Some(Sample { block: *block, value: *record.values.get(name)? }))
         .collect();
-    let interval = stats::Sample::new(samples.iter().map(|s| s.value)).and_then(|s| stats::interval(&s));
+    let looked_at = samples.iter().filter(|s| blocks.iter().any(|b| b.block == s.block)).map(|s| s.value);
+    let interval = stats::Sample::new(looked_at).and_then(|s| stats::interval(&s));
     let minima = records.iter().filter_map(|(_, record)| record.minima.get(name).copied());
     let others = group.contenders.iter().filter(|other| other.id() != contender.id());
     Metric {
@@ -253,4 +262,104 @@ pub fn to_json<T: serde::Serialize>(document: &T) -> String {
         serde_json::to_string_pretty(document).expect("a document has string keys and finite numbers");
     json.push('\n');
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contender::Contender;
+    use crate::definition;
+    use crate::plan::{Profile, Selection};
+    use switchmark_schema::{BlockKind, Contamination};
+
+    /// A run of `blocks` blocks in which each worker's slices cost as `cost` says, by block and contender.
+    fn document(blocks: u32, cost: impl Fn(u32, &str) -> u64) -> ResultDocument {
+        let text = "id = 'switch.yield'\nmodel = 'yield-ring'\nquestion = '?'\nunit = 'ns/switch'\nbetter = 'lower'\n\
+                    placements = ['same-core']\ndefault = true\nwitness = 'w'\ntraps = 't'\n[expect]\ncheck = 'iterations'";
+        let definitions = [definition::Definition::parse(text, "yield").unwrap()];
+        let contender = |name: &str| {
+            let text = format!("name = '{name}'\nkind = 'thread'\nmodels = ['yield-ring']");
+            Contender::in_tree(&text, name).unwrap()
+        };
+        let contenders = [contender("thread"), contender("coroutine")];
+        let cpus = crate::pin::Cpus::allowed(None).unwrap();
+        let selection = Selection {
+            definitions: &definitions,
+            contenders: &contenders,
+            named: None,
+            filter: None,
+            placement: None,
+            cpus: &cpus,
+            profile: Profile::named("quick").unwrap(),
+        };
+        let plan = Plan::new(&selection, 1).unwrap();
+        let worker = |block: u32, who: &str| WorkerRecord {
+            contender: who.into(),
+            iterations: 10,
+            slices_ns: vec![cost(block, who); 4],
+            values: BTreeMap::from([("time".into(), cost(block, who) as f64 / 10.0)]),
+            status: Status::Measured,
+            reason: None,
+            minima: BTreeMap::from([("time".into(), cost(block, who) as f64 / 10.0)]),
+            operations: 40,
+            ledger: None,
+            counters: BTreeMap::new(),
+            memory: None,
+            latency: None,
+            cpus: Vec::new(),
+        };
+        let block = |block: u32| BlockRecord {
+            kind: BlockKind::Cell,
+            cell: plan.groups[0].id.clone(),
+            block,
+            order: "ABBABAAB".into(),
+            redrawn: false,
+            workers: vec![worker(block, "thread"), worker(block, "coroutine")],
+            contamination: Contamination::default(),
+        };
+        let outcome = Outcome { blocks: (1..=blocks).map(block).collect(), ..Outcome::default() };
+        let sample: ResultDocument =
+            switchmark_schema::read(include_str!("../schema/samples/result-smoke.json")).unwrap();
+        let header = Header { tool: sample.tool, run: sample.run, machine: sample.machine };
+        assemble(header, &plan, &outcome)
+    }
+
+    fn time<'d>(document: &'d ResultDocument, contender: &str) -> &'d Metric {
+        &document.cells.iter().find(|c| c.contender == contender).unwrap().metrics["time"]
+    }
+
+    #[test]
+    fn blocks_after_the_last_look_are_kept_and_not_looked_at() {
+        // Two blocks of a round that the budget cut short, and they would move the median.
+        let document = document(8, |block, _| if block > 6 { 90_000 } else { 1_000 + u64::from(block) });
+        let metric = time(&document, "coroutine");
+        assert_eq!(metric.samples.len(), 8);
+        let estimate = metric.estimate.as_ref().unwrap();
+        assert!(estimate.high < 101.0 && (estimate.level - 0.968_75).abs() < 1e-9, "{estimate:?}");
+        assert_eq!(metric.ratios[0].blocks, 6);
+    }
+
+    #[test]
+    fn five_blocks_have_samples_and_no_estimate() {
+        let document = document(5, |_, _| 1_000);
+        let metric = time(&document, "thread");
+        assert_eq!((metric.samples.len(), metric.estimate.is_none(), metric.ratios.len()), (5, true, 0));
+    }
+
+    #[test]
+    fn a_ratio_is_the_inverse_of_its_inverse() {
+        let document =
+            document(12, |block, who| if who == "thread" { 1_000 } else { 10 + u64::from(block % 3) });
+        let ratio = |of: &str| time(&document, of).ratios[0].clone();
+        let (down, up) = (ratio("coroutine"), ratio("thread"));
+        assert_eq!((down.to.as_str(), up.to.as_str()), ("thread", "coroutine"));
+        assert!((down.median * up.median - 1.0).abs() < 1e-9 && (down.low * up.high - 1.0).abs() < 1e-9);
+        assert!(down.low > 0.0099 && down.high < 0.0121, "{down:?}");
+    }
+
+    #[test]
+    fn a_document_survives_its_own_border() {
+        let document = document(6, |_, _| 1_000);
+        assert_eq!(switchmark_schema::read::<ResultDocument>(&to_json(&document)), Ok(document));
+    }
 }

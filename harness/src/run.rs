@@ -87,6 +87,13 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
+impl Outcome {
+    /// The blocks of a group, in order.
+    pub fn blocks_of<'o>(&'o self, group: &'o Group<'_>) -> impl Iterator<Item = &'o BlockRecord> {
+        self.blocks.iter().filter(|block| block.cell == group.id)
+    }
+}
+
 /// What the counting worker of a cell found.
 #[derive(Debug, Clone, Default)]
 pub struct Counted {
@@ -122,7 +129,9 @@ pub fn run(plan: &Plan<'_>, with: &Instrument<'_>, observe: &mut Observer<'_>) -
         open.retain(|&index| {
             let group = &plan.groups[index];
             let narrow = plan.profile.width.is_some_and(|w| run.width(group).is_some_and(|found| found <= w));
+            let cut_short = run.outcome.blocks_of(group).count() < look as usize;
             let stop = match (narrow, next) {
+                _ if cut_short => Stopped::Budget,
                 (_, None) => Stopped::Cap,
                 (true, _) => Stopped::Width,
                 (false, _) if spent => Stopped::Budget,
@@ -445,7 +454,7 @@ impl<'a> Run<'a> {
         let competitors = self.competitors(group);
         let metric = group.method().primary();
         let logs = |a: &Contender, b: Option<&Contender>| {
-            let blocks = self.outcome.blocks.iter().filter(|block| block.cell == group.id);
+            let blocks = self.outcome.blocks_of(group);
             let value = |block: &BlockRecord, who: &Contender| {
                 let worker = block.workers.iter().find(|w| w.contender == who.id())?;
                 worker.values.get(metric).copied()
