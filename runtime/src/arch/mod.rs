@@ -48,6 +48,12 @@ compile_error!(
     "switchmark-runtime has no switch for this architecture yet: add runtime/src/arch/<arch>.rs and name it here"
 );
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "switchmark-runtime needs 64-bit pointers: its switches push and pop them as words of 8 bytes, and its stacks take terabytes of \
+     address space (x86_64 with 32-bit pointers, x32, has neither)"
+);
+
 #[cfg(target_feature = "apxf")]
 compile_error!(
     "switchmark-runtime cannot switch with target feature apxf: r16 to r31 are not in the clobber list of its asm! blocks"

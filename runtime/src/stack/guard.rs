@@ -74,6 +74,10 @@ fn install_markers(slots: &[Slot]) -> io::Result<()> {
     Ok(())
 }
 
+/// Held by tests that choose the method, as it is one for the process.
+#[cfg(test)]
+pub(super) static METHOD_IN_TESTS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +122,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_last_resort_names_the_remedy() {
+        let _one = METHOD_IN_TESTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let slots = fresh(1);
         inject::fail(Call::Protect, 1, libc::ENOMEM);
         METHOD.store(PROTECT, Ordering::Relaxed);

@@ -24,15 +24,22 @@ static DEPOT: [Mutex<Depot>; Class::COUNT] = [const { Mutex::new(Depot::new()) }
 struct Depot {
     warm: Vec<u32>,
     cold: Vec<u32>,
+    /// Taken from the arena, but the kernel refused a guard: to be tried again before anything fresh.
+    unguarded: Vec<u32>,
 }
 
 impl Depot {
     const fn new() -> Depot {
-        Depot { warm: Vec::new(), cold: Vec::new() }
+        Depot { warm: Vec::new(), cold: Vec::new(), unguarded: Vec::new() }
     }
 
     fn take(&mut self) -> Option<u32> {
         self.warm.pop().or_else(|| self.cold.pop())
+    }
+
+    /// Up to a batch of those that wait for a guard, in the order for popping.
+    fn take_unguarded(&mut self) -> Vec<u32> {
+        self.unguarded.split_off(self.unguarded.len().saturating_sub(BATCH as usize))
     }
 
     fn give(&mut self, class: Class, numbers: &mut Vec<u32>) {
@@ -72,24 +79,33 @@ pub(crate) fn give(slot: Slot) {
     depot(slot.class).give(slot.class, &mut vec![slot.number]);
 }
 
-/// Guards a batch of fresh slots.
+/// Guards a batch of slots that nobody used yet.
 fn make(class: Class) -> io::Result<Vec<u32>> {
     let arena = arena::get()?;
-    let numbers = arena.take_fresh(class, BATCH);
+    let mut numbers = depot(class).take_unguarded();
+    if numbers.is_empty() {
+        // Popped from the end, so that addresses are used upwards.
+        numbers = arena.take_fresh(class, BATCH).rev().collect();
+    }
     if numbers.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::OutOfMemory,
             format!(
-                "no stack of {} bytes is left: all {} are in use; wait for coroutines to end or raise the address-space limit",
+                "no stack of {} bytes is left: each of the {} that there is address space for is in use or kept by another \
+                 worker; wait for coroutines to end or raise the address-space limit",
                 class.usable(),
                 arena.capacity(class)
             ),
         ));
     }
-    // Popped from the end, so that addresses are used upwards.
-    let slots: Vec<Slot> = numbers.rev().map(|number| Slot { class, number }).collect();
-    guard::install(&slots)?;
-    Ok(slots.into_iter().map(|slot| slot.number).collect())
+    let slots: Vec<Slot> = numbers.iter().map(|&number| Slot { class, number }).collect();
+    match guard::install(&slots) {
+        Ok(()) => Ok(numbers),
+        Err(error) => {
+            depot(class).unguarded.append(&mut numbers);
+            Err(error)
+        }
+    }
 }
 
 /// A worker's own free stacks.
@@ -176,6 +192,22 @@ mod tests {
         inject::fail(Call::Discard, 1, libc::EAGAIN);
         depot.give(SMALL, &mut numbers);
         assert_eq!(depot.cold.len(), 2);
+    }
+
+    #[test]
+    fn a_refused_guard_loses_no_stack() {
+        const LARGE: Class = Class::ALL[2]; // Used by no other test here.
+        let _one = guard::METHOD_IN_TESTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = || arena::get().unwrap().used(LARGE);
+        guard::set_guard(guard::Guard::Protect);
+        let before = used();
+        for _ in 0..3 {
+            inject::fail(Call::Protect, 1, libc::ENOMEM);
+            make(LARGE).unwrap_err();
+        }
+        guard::set_guard(guard::Guard::Auto);
+        assert_eq!(make(LARGE).unwrap(), (before..before + BATCH).rev().collect::<Vec<_>>());
+        assert_eq!(used(), before + BATCH);
     }
 
     #[test]
