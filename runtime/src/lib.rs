@@ -6,7 +6,7 @@
 //! ```
 //! use switchmark_runtime::{Builder, chan, spawn};
 //!
-//! // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
+//! // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
 //! let sum = unsafe {
 //!     Builder::new().run_local(|| {
 //!         let (sender, receiver) = chan::rendezvous();
@@ -26,19 +26,24 @@
 //! prints `the sum is 10`.
 //!
 //! **Safety model.** Entering a runtime is a program's one `unsafe` line; what it promises is written at [`Builder::run_local`] and no
-//! library could check it: that nothing suspends inside a thread-local's initialiser or under a scoped thread-local. After it, code
-//! is safe because
+//! library could check it: that nothing suspends inside a thread-local's initialiser or destructor (which `process::exit` in a
+//! coroutine runs on its stack) or under a scoped thread-local, and that nothing inside suspends a coroutine of another library in which
+//! the runtime itself runs. After it, code is safe because
 //!
 //! - a started coroutine stays on its OS thread, so references into thread-locals and `!Send` values on its stack stay valid;
 //! - the runtime owns the stacks, and frees or reuses none before its coroutine has ended;
 //! - closures and results cross threads before the start and after the end only, under `Send`;
-//! - [`raw::Coroutine`], which can be forgotten while suspended, is `!Send`, takes `'static` only, and is made by an `unsafe fn`;
+//! - [`raw::Coroutine`], which can be forgotten while suspended, is `!Send`, takes `'static` only, and is made by an `unsafe fn`, whose
+//!   caller also promises that it is gone before its thread's thread-locals are;
+//! - a runtime is not entered inside a raw coroutine, which could suspend it, and no panic leaves a worker that has tasks;
 //! - an overflow meets a guard, is reported with the coroutine's id, name and stack size, and aborts. C code with frames above 64 KiB
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
 //! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
 //! deadlock waiting for its second coroutine. `thread::panicking()` speaks of the thread: while one coroutine is parked in the middle of
-//! its unwinding, it is true for the others. A result whose drop panics, after its handle was dropped, aborts the process.
+//! its unwinding, it is true for the others. A result, or the payload of a panic, whose drop panics after its handle was dropped aborts
+//! the process; so does a destructor that suspends a raw coroutine while that is unwound. The closure of a coroutine for which there is
+//! never a stack is dropped by its worker, and its destructor cannot wait: it panics instead.
 
 #![deny(unsafe_code)]
 #![allow(

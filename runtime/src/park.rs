@@ -80,12 +80,23 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
+    /// Panics on a worker's own stack, where the wait would be for somebody whom nobody runs.
     #[inline]
     pub(crate) fn new() -> Wait {
         match worker::current() {
             Some(task) => Wait::Task(task),
-            None => Wait::Thread(Proxy { woken: AtomicPtr::new(ptr::null_mut()) }),
+            None => Wait::of_thread(),
         }
+    }
+
+    #[cold]
+    fn of_thread() -> Wait {
+        assert!(
+            worker::of_thread().is_none(),
+            "waiting here would block its own worker: this is no coroutine but the worker's stack, on which the closure of a \
+             coroutine that got no stack is dropped; let its destructor not wait, or raise Builder::max_stacks"
+        );
+        Wait::Thread(Proxy { woken: AtomicPtr::new(ptr::null_mut()) })
     }
 
     /// The waiter to publish. From then on `self` does not move until [`Wait::wait`] returned.

@@ -4,7 +4,7 @@
 //! ```
 //! use switchmark_runtime::raw::{Coroutine, Stack, State, Yielder};
 //!
-//! // SAFETY: the body suspends in no thread-local's initialiser and under no scoped thread-local.
+//! // SAFETY: the body suspends in no thread-local's initialiser or destructor and under no scoped thread-local, and is run to its end.
 //! let mut squares = unsafe {
 //!     Coroutine::new(Stack::new(64 << 10)?, |yielder: &Yielder<(), u32>, (): ()| {
 //!         for n in 1..=3 {
@@ -31,8 +31,11 @@
 //! Values of up to a register's size cross in a register, larger ones as the address of where they lie, from which the other side
 //! moves them before it does anything else.
 //!
-//! A suspended coroutine that is dropped is unwound: its `suspend` panics with a payload of ours, without a message, and again at
-//! each further `suspend` until the root is reached. One whose body swallows the panic and suspends for ever keeps `drop` for ever.
+//! A suspended coroutine that is dropped is unwound: its `suspend` panics with a payload of ours, without a message. A body that catches
+//! that and suspends again is unwound from there again, and what it hands out is dropped; one that does so for ever keeps `drop` for
+//! ever. A destructor that suspends while it runs *for* this unwinding aborts the process, unless it catches what comes out of
+//! `suspend`: that is a second panic, out of a destructor during cleanup, which Rust answers so. If something of the user's panics on
+//! the way, `drop` still goes on to the root, gives the stack back, and then panics with the first such payload.
 //! Under `panic = "abort"` there is no unwinding: its stack is leaked instead, with all that lies on it.
 //!
 //! ```compile_fail,E0277
@@ -70,12 +73,12 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
 use crate::arch::{self, Word};
-use crate::stack::{Class, Slot, arena, pool};
+use crate::stack::{Class, Slot, arena, overflow, pool};
 
 /// Flag of a resume: go on.
 const GO_ON: usize = 0;
@@ -132,7 +135,8 @@ impl<In, Out> fmt::Debug for Yielder<In, Out> {
 impl<In, Out> Yielder<In, Out> {
     /// Hands `value` to whoever resumed this coroutine and suspends; returns the value of the next resume.
     ///
-    /// Unwinds, with a payload of the runtime's, when the coroutine is dropped instead.
+    /// Unwinds, with a payload of the runtime's, when the coroutine is dropped instead; in a destructor that runs for that unwinding,
+    /// this aborts the process.
     #[inline(always)]
     pub fn suspend(&self, value: Out) -> In {
         let value = ManuallyDrop::new(value);
@@ -196,26 +200,36 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
     /// Makes a coroutine that runs `body` when it is first resumed.
     ///
     /// # Panics
-    /// If `body` itself, the closure and what it captured, takes more than half of the stack.
+    /// If `body` itself, the closure and what it captured, takes with its alignment more than half of the stack; or if this thread has
+    /// no alternate signal stack for the overflow report, and there is no memory for one.
     ///
     /// # Safety
     /// No code that runs in this coroutine suspends
-    /// 1. inside a thread-local's initialiser, or
+    /// 1. inside a thread-local's initialiser or destructor (`process::exit` runs destructors on the stack it is called on), or
     /// 2. inside the extent of a scoped thread-local (set, run a closure, restore).
     ///
-    /// And if the coroutine is forgotten while it is suspended, its OS thread never exits.
+    /// And once it was started, the coroutine ends or is dropped before its OS thread begins to run thread-local destructors, so that it
+    /// is not kept in a thread-local; or that thread never exits. Its frames may borrow from thread-locals and from what lies on the
+    /// stacks of the thread, which are gone by then.
     pub unsafe fn new<F>(stack: Stack, body: F) -> Coroutine<In, Out, Ret>
     where
         F: FnOnce(&Yielder<In, Out>, In) -> Ret + 'static,
     {
+        // A stack is `Send`: it may come from a thread that was prepared to one that was not.
+        if !overflow::is_prepared() {
+            prepare();
+        }
         let top = stack.slot.coloured_top();
-        let room = size_of::<F>() + align_of::<F>().max(arch::STACK_ALIGN);
-        assert!(room <= stack.size() / 2, "the closure is too large for the stack: box what it captures");
+        let align = align_of::<F>().max(arch::STACK_ALIGN);
+        let room = size_of::<F>() + align;
+        // Rounding the link down takes up to `align` once more.
+        assert!(
+            room + align <= stack.size() / 2,
+            "the closure is too large for the stack: box what it captures"
+        );
         // The link is aligned as the closure is, so that their distance is a constant.
-        let link: *mut *mut u8 = top
-            .wrapping_sub(CLOSURE_OFFSET + room)
-            .map_addr(|addr| addr & !(align_of::<F>().max(arch::STACK_ALIGN) - 1))
-            .cast();
+        let link: *mut *mut u8 =
+            top.wrapping_sub(CLOSURE_OFFSET + room).map_addr(|addr| addr & !(align - 1)).cast();
         // SAFETY: we own the stack, nobody runs on it, and the assertion leaves the room.
         unsafe { closure_of::<F>(link).write(body) };
         // SAFETY: the link is aligned, and all below it is free.
@@ -287,23 +301,49 @@ impl<In, Out, Ret> Coroutine<In, Out, Ret> {
         Ok(unsafe { ManuallyDrop::take(&mut this.stack) })
     }
 
-    /// Unwinds a started coroutine to its root. Returns what went wrong on the way.
+    /// Unwinds a started coroutine to its root. Returns the first thing that went wrong on the way.
+    ///
+    /// Nothing unwinds out of here before the root is reached. Frames left behind would lose their stack to the next coroutine while a
+    /// scoped thread still borrows from them, as the destructors that wait for it would not have run.
     #[cold]
     fn unwind(&mut self) -> Option<Payload> {
+        let mut first = None;
         while !self.is_done() {
             // SAFETY: it has not ended, and was started; UNWIND carries no value.
             match unsafe { self.go(MaybeUninit::uninit(), UNWIND) } {
                 // Somebody suspends while being unwound. His value goes nowhere.
-                State::Yielded(out) => drop(out),
-                State::Returned(result) => {
-                    return result.err().filter(|payload| {
-                        payload.downcast_ref::<ForcedUnwind>().is_none_or(|forced| forced.0 != self.link)
-                    });
-                }
+                State::Yielded(out) => keep_first(&mut first, drop_caught(out)),
+                // The body swallowed the unwinding. Its value goes nowhere either.
+                State::Returned(Ok(ret)) => keep_first(&mut first, drop_caught(ret)),
+                State::Returned(Err(payload)) => match payload.downcast::<ForcedUnwind>() {
+                    Ok(forced) if forced.0 == self.link => {}
+                    Ok(forced) => keep_first(&mut first, Err(forced)),
+                    Err(payload) => keep_first(&mut first, Err(payload)),
+                },
             }
         }
-        None
+        first
     }
+}
+
+/// Drops what is the user's, and hands a panic of its destructor out as a value.
+fn drop_caught<T>(value: T) -> Result<(), Payload> {
+    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
+}
+
+/// Keeps the first payload. A further one is forgotten: its drop is user code, which could panic as well.
+fn keep_first(first: &mut Option<Payload>, result: Result<(), Payload>) {
+    match result {
+        Err(payload) if first.is_none() => *first = Some(payload),
+        Err(payload) => mem::forget(payload),
+        Ok(()) => {}
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn prepare() {
+    overflow::prepare_thread().expect("there is memory for an alternate signal stack");
 }
 
 #[cold]
@@ -315,11 +355,16 @@ fn ended() -> ! {
 impl<In, Out, Ret> Drop for Coroutine<In, Out, Ret> {
     #[inline]
     fn drop(&mut self) {
-        let mut failure = None;
         if self.is_unstarted() {
-            // SAFETY: the closure lies above the link until the first resume.
+            // Taken first, so that it is given back also if the closure's destructor panics.
+            // SAFETY: `self` goes away, so the stack is taken once.
+            let _stack = unsafe { ManuallyDrop::take(&mut self.stack) };
+            // SAFETY: the closure lies above the link until the first resume, and the stack is still ours.
             unsafe { (self.drop_closure)(self.link) };
-        } else if !self.is_done() {
+            return;
+        }
+        let mut failure = None;
+        if !self.is_done() {
             if cfg!(panic = "abort") {
                 return;
             }

@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::io;
-use std::ptr;
 use std::sync::Arc;
 
+use crate::arch;
 use crate::metrics::Metrics;
 use crate::sched::worker::{self, Worker};
 use crate::spawn::{self, JoinHandle};
@@ -50,12 +50,15 @@ impl Builder {
     /// A panic of `f` goes on in the caller, after the others have ended.
     ///
     /// # Errors
-    /// If there is no address space for stacks, none of the size asked for, or this thread already runs a runtime.
+    /// If there is no address space for stacks, none of the size asked for, this thread already runs a runtime, or this is the stack of
+    /// a raw coroutine.
     ///
     /// # Safety
     /// No code that runs in this runtime's coroutines suspends
-    /// 1. inside a thread-local's initialiser, or
-    /// 2. inside the extent of a scoped thread-local (set, run a closure, restore).
+    /// 1. inside a thread-local's initialiser or destructor (`process::exit` runs destructors on the stack it is called on),
+    /// 2. inside the extent of a scoped thread-local (set, run a closure, restore), or
+    /// 3. a coroutine, of whatever library, that was entered before this call: the worker, whose frame lies in it, would stop with it,
+    ///    in the middle of one of its own coroutines.
     pub unsafe fn run_local<T, F>(self, f: F) -> io::Result<T>
     where
         F: FnOnce() -> T,
@@ -64,6 +67,13 @@ impl Builder {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "cannot run a second runtime on this thread: it is a worker already; spawn, or use another thread",
+            ));
+        }
+        if arena::slot_of(arch::stack_pointer()).is_some() {
+            // Else its `Yielder` could suspend the worker, whose frame lies on that stack, in the middle of one of its tasks.
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "cannot run a runtime inside a raw coroutine, which could suspend it; enter the runtime first, or on another thread",
             ));
         }
         let class = Class::for_bytes(self.main_stack_size)?;
@@ -97,12 +107,8 @@ pub struct Handle {
 impl Handle {
     /// The runtime this code runs in, if it runs in a coroutine.
     pub fn try_current() -> Option<Handle> {
-        let worker = worker::of(worker::current()?);
-        // SAFETY: the worker lives in the `Arc` that `Worker::new` made, as one of its tasks runs this.
-        unsafe { Arc::increment_strong_count(worker) };
-        // SAFETY: the count just taken.
-        let worker = unsafe { Arc::from_raw(ptr::from_ref(worker)) };
-        Some(Handle { worker })
+        // SAFETY: the task runs this, so it has not ended.
+        Some(Handle { worker: unsafe { worker::share(worker::current()?) } })
     }
 
     /// Starts a coroutine from any OS thread.

@@ -19,8 +19,9 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::park::Wait;
@@ -39,8 +40,8 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let Some(worker) = worker::current().map(worker::of) else { nowhere() };
-    on(worker, None, default_class(), f)
+    let Some(me) = worker::current() else { nowhere() };
+    on(worker::of(me), me.worker.get(), None, default_class(), f)
 }
 
 fn default_class() -> Class {
@@ -59,33 +60,35 @@ fn nowhere() -> ! {
     )
 }
 
+/// Spawns onto the worker whose thread this is; `owner` is the pointer to it that a record keeps.
 #[inline]
-fn on<T, F>(worker: &Worker, name: Option<Box<str>>, class: Class, f: F) -> JoinHandle<T>
+fn on<T, F>(worker: &Worker, owner: *const (), name: Option<Box<str>>, class: Class, f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     let (task, id) = worker.record();
     // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { task.fill(id, name, class, ptr::from_ref(worker).cast(), f) };
+    unsafe { task.fill(id, name, class, owner, f) };
     worker.adopt(task);
     JoinHandle { task, value: PhantomData }
 }
 
 /// Spawns onto a worker from any thread; `None` if its `run_local` has returned.
-pub(crate) fn onto<T, F>(worker: &Worker, f: F) -> Option<JoinHandle<T>>
+pub(crate) fn onto<T, F>(worker: &Arc<Worker>, f: F) -> Option<JoinHandle<T>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if worker::here().is_some_and(|here| ptr::eq(here, worker)) {
-        return Some(on(worker, None, default_class(), f));
+    let owner = Arc::as_ptr(worker);
+    if worker::here().is_some_and(|here| ptr::eq(here, owner)) {
+        return Some(on(worker, owner.cast(), None, default_class(), f));
     }
     let records = crate::task::Records::new();
     let task = records.take();
-    let (id, owner) = (crate::task::id_block(), ptr::from_ref(worker).cast());
+    let id = crate::task::id_block();
     // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { task.fill(id, None, default_class(), owner, f) };
+    unsafe { task.fill(id, None, default_class(), owner.cast(), f) };
     if worker.adopt_remotely(task).is_ok() {
         return Some(JoinHandle { task, value: PhantomData });
     }
@@ -134,8 +137,8 @@ impl Builder {
         T: Send + 'static,
     {
         let class = self.stack_size.map_or(Ok(default_class()), Class::for_bytes)?;
-        let Some(worker) = worker::current().map(worker::of) else { nowhere() };
-        Ok(on(worker, self.name, class, f))
+        let Some(me) = worker::current() else { nowhere() };
+        Ok(on(worker::of(me), me.worker.get(), self.name, class, f))
     }
 }
 
@@ -154,13 +157,18 @@ impl<T> JoinHandle<T> {
     /// Waits for the coroutine's end: its value, or why there is none. Works in coroutines and on OS threads.
     ///
     /// Suspends, unless the coroutine has ended.
+    ///
+    /// # Panics
+    /// In the destructor of a closure that got no stack, if the coroutine has not ended: the wait would block its own worker.
     #[inline]
     pub fn join(self) -> Result<T, JoinError> {
-        let this = ManuallyDrop::new(self);
-        let task = this.task;
+        let task = self.task;
         // Acquire: pairs with the Release of the task's end; makes its outcome visible.
-        if task.join.load(Ordering::Acquire) != state::DONE {
+        if task.join.load(Ordering::Acquire) == state::DONE {
+            mem::forget(self);
+        } else {
             let wait = Wait::new();
+            mem::forget(self); // Not before: a wait that is refused detaches the coroutine.
             let me = wait.waiter().word();
             // Release: pairs with the Acquire of the task's end, which then wakes us. Acquire: as above, if it is DONE by now.
             if task.join.compare_exchange(state::EMPTY, me, Ordering::Release, Ordering::Acquire).is_ok() {

@@ -117,6 +117,9 @@ impl<T> Sender<T> {
     /// Hands `value` to a receiver, waiting until one takes it.
     ///
     /// Suspends, unless a receiver waits already.
+    ///
+    /// # Panics
+    /// Instead of waiting, in the destructor of a closure that got no stack: the wait would block its own worker.
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let mut sides = self.shared.lock();
@@ -129,8 +132,8 @@ impl<T> Sender<T> {
         if sides.receiver_count == 0 {
             return Err(SendError(value));
         }
+        let wait = Wait::new(); // First: a wait that is refused drops the value.
         let mut value = ManuallyDrop::new(value);
-        let wait = Wait::new();
         let node = Node {
             next: Cell::new(ptr::null()),
             waiter: wait.waiter(),
@@ -187,6 +190,9 @@ impl<T> Receiver<T> {
     /// Takes a value from a sender, waiting for one.
     ///
     /// Suspends, unless a sender waits already.
+    ///
+    /// # Panics
+    /// As [`Sender::send`] does.
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
         let mut sides = self.shared.lock();

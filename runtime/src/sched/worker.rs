@@ -18,6 +18,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -29,6 +30,7 @@ use crate::metrics::Counters;
 use crate::park::Waiter;
 use crate::stack::pool::Magazine;
 use crate::stack::{Slot, arena, overflow};
+use crate::sys;
 use crate::task::{self, Records, Task, state};
 
 thread_local! {
@@ -108,6 +110,18 @@ pub(crate) fn of(task: &Task) -> &'static Worker {
     unsafe { &*worker }
 }
 
+/// One more count of a task's worker. From the record's pointer, as a reference to the worker does not reach the counts beside it.
+///
+/// # Safety
+/// The task has not ended.
+pub(crate) unsafe fn share(task: &Task) -> Arc<Worker> {
+    let worker: *const Worker = task.worker.get().cast();
+    // SAFETY: a task that has not ended keeps its worker alive (see the head), in the `Arc` that `new` made.
+    unsafe { Arc::increment_strong_count(worker) };
+    // SAFETY: the count just taken.
+    unsafe { Arc::from_raw(worker) }
+}
+
 /// The worker whose thread this is.
 #[inline(always)]
 pub(crate) fn here() -> Option<&'static Worker> {
@@ -125,16 +139,14 @@ pub(crate) fn wake(task: &'static Task) {
         // SAFETY: a live task has a place in its worker's queue, and was in no queue, as it was claimed.
         unsafe { worker.queue.push(task) };
     } else {
-        wake_elsewhere(task, worker);
+        wake_elsewhere(task);
     }
 }
 
 #[cold]
-fn wake_elsewhere(task: &'static Task, worker: &'static Worker) {
-    // SAFETY: the task we claimed has not ended, so the worker lives, in the `Arc` that `new` made.
-    unsafe { Arc::increment_strong_count(worker) };
-    // SAFETY: the count just taken; it outlives the push, after which the task, and with it the worker, may end.
-    let worker = unsafe { Arc::from_raw(worker) };
+fn wake_elsewhere(task: &'static Task) {
+    // SAFETY: the task we claimed has not ended. The count outlives the push, after which the task, and with it the worker, may end.
+    let worker = unsafe { share(task) };
     worker.inbox.push(task).expect("a worker with a live task takes it");
 }
 
@@ -352,7 +364,8 @@ impl Worker {
         }
     }
 
-    /// Ends the oldest task that waits for a stack, on the worker's own stack.
+    /// Ends the oldest task that waits for a stack, on the worker's own stack. There the destructor of its closure, which is user
+    /// code, is refused every wait ([`crate::park::Wait::new`]): nobody else would run until it ended.
     fn give_up_oldest(&self) -> bool {
         let Some((task, reason)) = self.starved.borrow_mut().pop_front() else {
             return false;
@@ -376,6 +389,7 @@ impl Worker {
     /// # Safety
     /// The worker is new and only this call runs it, on a thread without another.
     pub(crate) unsafe fn run(&self, main: &'static Task) {
+        let no_unwinding = AbortOnUnwind;
         OF_THREAD.set(self);
         // Relaxed: only compared, never followed unless a record says the same.
         GUESS.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
@@ -400,6 +414,18 @@ impl Worker {
             }
         }
         OF_THREAD.set(ptr::null());
+        mem::forget(no_unwinding);
+    }
+}
+
+/// Ends the process where [`Worker::run`] would be left before its tasks have ended: they would run on, or be woken, without a worker,
+/// and over what `run_local`'s caller lent to its closure.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        sys::write_stderr(b"a panic was about to leave a worker that has tasks: aborting\n");
+        sys::abort();
     }
 }
 
@@ -428,4 +454,34 @@ fn describe(task: *const (), line: &mut overflow::Line) {
 /// The stack a task runs on.
 pub(crate) fn slot(task: &Task) -> Slot {
     task.slot.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::Class;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn nothing_unwinds_out_of_a_worker() {
+        const CHILD: &str = "WORKER_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            let worker = Worker::new(0);
+            let (task, id) = worker.record();
+            // SAFETY: the closure borrows nothing.
+            unsafe { task.fill(id, None, Class::ALL[0], Arc::as_ptr(&worker).cast(), || ()) };
+            // The task is to wait for a stack in a list that is taken, which is a panic in the middle of `run`.
+            let _taken = worker.starved.borrow_mut();
+            // SAFETY: the worker is new, and so is the thread's.
+            let run = std::panic::AssertUnwindSafe(|| unsafe { worker.run(task) });
+            let _ = std::panic::catch_unwind(run);
+            return;
+        }
+        let name = "sched::worker::tests::nothing_unwinds_out_of_a_worker";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{error}");
+        assert!(error.contains("about to leave a worker"), "{error}");
+    }
 }

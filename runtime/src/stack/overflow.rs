@@ -46,9 +46,15 @@ pub(crate) fn describe_tasks_with(describe: fn(*const (), &mut Line)) {
     DESCRIBE.get_or_init(|| describe);
 }
 
+/// Whether [`prepare_thread`] has nothing left to do.
+#[inline]
+pub(crate) fn is_prepared() -> bool {
+    PREPARED.get()
+}
+
 /// Makes sure that an overflow on this thread will be reported. Cheap after the first time.
 pub(crate) fn prepare_thread() -> io::Result<()> {
-    if PREPARED.get() {
+    if is_prepared() {
         return Ok(());
     }
     install()?;

@@ -22,7 +22,7 @@ pub use crate::spawn::Builder;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -145,6 +145,8 @@ pub(crate) struct Task {
     /// Saved context; null before the first run.
     pub(crate) sp: Cell<*mut u8>,
     /// The worker it belongs to; opaque here.
+    ///
+    /// Made by `Arc::as_ptr` and copied from there, never derived from a reference: a count of the `Arc` may be taken through it.
     pub(crate) worker: Cell<*const ()>,
     pub(crate) token: AtomicU32,
     references: AtomicU32,
@@ -323,7 +325,10 @@ impl Task {
         let drop_closure = self.body().drop_closure;
         // The closure's drop is user code; if it panics, the hook has said so, and the reason is what the joiner needs.
         // SAFETY: the payload holds the closure.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| unsafe { drop_closure(self) }));
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| unsafe { drop_closure(self) })) {
+            // Its drop is user code as well, and nobody is left here to catch that.
+            mem::forget(payload);
+        }
         // SAFETY: dropping the closure emptied the payload.
         unsafe { self.put(reason, Holds::NoStack) };
     }
