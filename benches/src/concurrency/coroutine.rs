@@ -20,10 +20,11 @@ const RAW_STACK: usize = 64 << 10;
 /// Runs `visit` as the first coroutine of a runtime, with the calling thread as its only worker; returns when all
 /// coroutines have ended.
 pub(crate) fn enter<T>(visit: impl FnOnce() -> T) -> io::Result<T> {
-    // SAFETY: the contract is that nothing suspends inside a thread-local's initialiser or under a scoped
-    // thread-local. What suspends here are the models, through the calls of `Concurrency` alone, and none of them
-    // sits in a closure that a thread-local runs; the models are the keepers. The worker's loop and the tests around
-    // them read and write between slices, outside the calls that suspend.
+    // SAFETY: the contract is that nothing suspends inside a thread-local's initialiser or destructor, under a scoped
+    // thread-local, or out of a coroutine entered before. What suspends here are the models, through the calls of
+    // `Concurrency` alone; none of them sits in a closure that a thread-local runs, and a cell is entered from the
+    // thread's own stack. The models are the keepers. The worker's loop and the tests around them read and write
+    // between slices, outside the calls that suspend.
     unsafe { Builder::new().run_local(visit) }
 }
 
@@ -98,7 +99,8 @@ impl Raw for Coroutine {
         let body = |suspender: &Yielder<Turn, ()>, first| inside.live(first, || suspender.suspend(()));
         let stack = Stack::new(RAW_STACK)?;
         // SAFETY: the same contract, kept by the same: the inside of `bounce` suspends in its own loop and nowhere
-        // else. It is dropped with the cell, or forgotten by nobody, before its thread ends.
+        // else. The coroutine lives in the cell, a local of the worker's loop: it is dropped with it, long before the
+        // thread's destructors run, and forgotten by nobody.
         Ok(unsafe { raw::Coroutine::new(stack, body) })
     }
 
