@@ -184,6 +184,9 @@ pub(crate) unsafe fn suspend(value: Word, link: *mut *mut u8) -> (Word, usize, *
             "mov rsi, rsp",
             "mov rsp, [rcx]",
             "ret",
+            // Where a context goes on is aligned; the padding lies behind a jump and is never run. Where it fell as it
+            // liked, 64 coroutines in turn took 2.4 or 3.3 ns a switch, by build.
+            ".p2align 4",
             "2:",
             "mov [rcx], rsp",
             "lea rsp, [rdx + 8]",
@@ -237,6 +240,7 @@ pub(crate) unsafe fn switch(save: *mut *mut u8, to: *mut u8) {
             "mov rsp, rsi",
             "pop rax",
             "jmp rax",
+            ".p2align 4",
             "2:",
             "pop rbx",
             "pop rbp",
