@@ -69,19 +69,23 @@ fn exit_code(census: &GateCensus) -> u8 {
 }
 
 fn judge_cell(base: &ResultDocument, head: &ResultDocument, cell: &Cell, stored: &Cell) -> GateCell {
-    let (verdict, reason, estimate, blocks) =
-        match (ratio_to_baseline(base, stored), ratio_to_baseline(head, cell)) {
-            (_, Err(why)) if cell.status == Status::Failed => (Verdict::Failed, Some(why), None, 0),
-            (Err(why), _) => (unjudged(stored), Some(format!("in the stored result: {why}")), None, 0),
-            (_, Err(why)) => (unjudged(cell), Some(why), None, 0),
-            (Ok((then, _)), Ok((now, blocks))) => {
-                let lower = cell.primary_metric().is_none_or(|metric| metric.better == Better::Lower);
-                // Of a rate the inverse is a cost, so that up is worse everywhere below.
-                let [then, now] = [then, now].map(|i| if lower { i } else { inverse(i) });
-                let (verdict, reason) = verdict(then, now);
-                (verdict, reason, Some(change(then, now)), blocks)
-            }
-        };
+    let judged = match (ratio_to_baseline(base, stored), ratio_to_baseline(head, cell)) {
+        // A worker that failed now outranks whatever the stored result lacks.
+        (_, Err((Verdict::Failed, why))) => Err((Verdict::Failed, why)),
+        (Err((verdict, why)), _) => Err((verdict, format!("in the stored result: {why}"))),
+        (_, Err(unjudged)) => Err(unjudged),
+        (Ok((then, _)), Ok((now, blocks))) => Ok((then, now, blocks)),
+    };
+    let (verdict, reason, estimate, blocks) = match judged {
+        Err((verdict, why)) => (verdict, Some(why), None, 0),
+        Ok((then, now, blocks)) => {
+            let lower = cell.primary_metric().is_none_or(|metric| metric.better == Better::Lower);
+            // Of a rate the inverse is a cost, so that up is worse everywhere below.
+            let [then, now] = [then, now].map(|i| if lower { i } else { inverse(i) });
+            let (verdict, reason) = verdict(then, now);
+            (verdict, reason, Some(change(then, now)), blocks)
+        }
+    };
     GateCell {
         id: cell.id.clone(),
         metric: cell.primary.clone(),
@@ -94,31 +98,32 @@ fn judge_cell(base: &ResultDocument, head: &ResultDocument, cell: &Cell, stored:
     }
 }
 
-/// What a cell without a ratio is called.
-fn unjudged(cell: &Cell) -> Verdict {
-    match cell.status {
-        Status::Measured | Status::Invalid => Verdict::Inconclusive,
-        Status::Unsupported | Status::Skipped => Verdict::Unsupported,
-        Status::Failed => Verdict::Failed,
-    }
-}
-
-/// A cell's ratio to its thread baseline, from the samples of the blocks that both have.
-fn ratio_to_baseline(document: &ResultDocument, cell: &Cell) -> std::result::Result<(Interval, u32), String> {
+/// A cell's ratio to its thread baseline, from the samples of the blocks that both have; or what the cell is
+/// called without one, and why.
+fn ratio_to_baseline(
+    document: &ResultDocument,
+    cell: &Cell,
+) -> std::result::Result<(Interval, u32), (Verdict, String)> {
     let (Status::Measured, Some(metric)) = (cell.status, cell.primary_metric()) else {
-        return Err(cell.reason.clone().unwrap_or_else(|| "no number".into()));
+        let verdict = match cell.status {
+            Status::Measured | Status::Invalid => Verdict::Inconclusive,
+            Status::Unsupported | Status::Skipped => Verdict::Unsupported,
+            Status::Failed => Verdict::Failed,
+        };
+        return Err((verdict, cell.reason.clone().unwrap_or_else(|| "no number".into())));
     };
     let baseline = document.cells.iter().find(|b| b.group() == cell.group() && b.contender == BASELINE);
     let baseline = baseline.filter(|b| b.status == Status::Measured).and_then(Cell::primary_metric);
-    let baseline = baseline.ok_or("no thread baseline in its block")?;
+    let nothing_beside = || (Verdict::Unsupported, "no thread was measured beside it".to_owned());
+    let baseline = baseline.ok_or_else(nothing_beside)?;
     let log = |sample: &switchmark_schema::Sample| {
         let of_thread = baseline.samples.iter().find(|b| b.block == sample.block)?.value;
         (of_thread > 0.0 && sample.value > 0.0).then(|| (sample.value / of_thread).ln())
     };
     let logs: Vec<f64> = metric.samples.iter().filter_map(log).collect();
     let blocks = u32::try_from(logs.len()).unwrap_or(u32::MAX);
-    let interval = stats::ratio::over_blocks(logs);
-    interval.map(|i| (i, blocks)).ok_or_else(|| format!("{blocks} blocks are too few for an interval"))
+    let too_few = || (Verdict::Inconclusive, format!("{blocks} blocks are too few for an interval"));
+    stats::ratio::over_blocks(logs).map(|i| (i, blocks)).ok_or_else(too_few)
 }
 
 fn inverse(i: Interval) -> Interval {
@@ -216,6 +221,13 @@ mod tests {
         let regressed: Vec<&str> =
             gate.cells.iter().filter(|c| c.verdict == Verdict::Regressed).map(|c| c.id.as_str()).collect();
         assert_eq!((gate.exit, regressed), (1, vec![CELL]));
+    }
+
+    #[test]
+    fn a_cell_without_a_thread_beside_it_is_unsupported_not_inconclusive() {
+        let gate = judge(&stored(), &stored(), sides()).unwrap();
+        let raw: Vec<&GateCell> = gate.cells.iter().filter(|c| c.id.starts_with("switch.raw/")).collect();
+        assert!(!raw.is_empty() && raw.iter().all(|c| c.verdict == Verdict::Unsupported), "{raw:?}");
     }
 
     #[test]
