@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     /// Fixes every random order.
     #[arg(long)]
     seed: Option<u64>,
-    /// Where to write; target/switchmark/<run> by default.
+    /// Where to write; a folder of its own in target/switchmark by default.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
