@@ -5,7 +5,7 @@
 //! `switchmark schema` prints is derived from the same types ([`json_schema`]), so the two cannot drift apart.
 //!
 //! Two rules keep old documents readable: readers ignore fields they do not know, and a new field is optional
-//! or defaulted. Another major version is refused ([`version`]).
+//! or defaulted. Another major version is refused ([`ReadError::OtherVersion`]).
 
 #![forbid(unsafe_code)]
 
