@@ -24,7 +24,9 @@ use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use switchmark_schema::{BlockKind, BlockRecord, Counter, Ledger, Status, Stopped, Switches, WorkerRecord};
+use switchmark_schema::{
+    BlockKind, BlockRecord, Contamination, Counter, Ledger, Status, Stopped, Switches, WorkerRecord,
+};
 
 /// What the instrument measures with.
 #[derive(Debug, Clone, Copy)]
@@ -367,15 +369,7 @@ impl<'a> Run<'a> {
         }
         let contamination = before.until(Disturbance::read(&group.cpus, pids(&seats)), idle_cpu);
         let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
-        Ok(BlockRecord {
-            kind: BlockKind::Cell,
-            cell: group.id.clone(),
-            block,
-            order: letters(&order),
-            redrawn: false,
-            workers,
-            contamination,
-        })
+        Ok(block_record(group, block, &order, workers, contamination))
     }
 
     /// One worker at a time, contenders in random order: each grows its population and is weighed.
@@ -397,15 +391,8 @@ impl<'a> Run<'a> {
             }));
         }
         let order: Vec<usize> = (0..competitors.len()).collect();
-        Ok(BlockRecord {
-            kind: BlockKind::Cell,
-            cell: group.id.clone(),
-            block,
-            order: letters(&order),
-            redrawn: false,
-            workers,
-            contamination: before.until(Disturbance::read(&group.cpus, []), Duration::ZERO),
-        })
+        let contamination = before.until(Disturbance::read(&group.cpus, []), Duration::ZERO);
+        Ok(block_record(group, block, &order, workers, contamination))
     }
 
     fn population(
@@ -482,6 +469,24 @@ impl<'a> Run<'a> {
         let width = self.plan.profile.width?;
         let widths = open.iter().filter_map(|&index| self.width(&self.plan.groups[index]));
         widths.filter(|w| *w > width).reduce(f64::max)
+    }
+}
+
+fn block_record(
+    group: &Group<'_>,
+    block: u32,
+    order: &[usize],
+    workers: Vec<WorkerRecord>,
+    contamination: Contamination,
+) -> BlockRecord {
+    BlockRecord {
+        kind: BlockKind::Cell,
+        cell: group.id.clone(),
+        block,
+        order: letters(order),
+        redrawn: false,
+        workers,
+        contamination,
     }
 }
 
