@@ -306,7 +306,6 @@ mod tests {
             counters: BTreeMap::new(),
             memory: None,
             latency: None,
-            cpus: Vec::new(),
         };
         let block = |block: u32| BlockRecord {
             kind: BlockKind::Cell,

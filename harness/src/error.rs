@@ -11,8 +11,6 @@ pub enum Kind {
     Worker,
     /// Unreadable, foreign or newer document, or an I/O error.
     Document,
-    /// Interrupted by the user.
-    Interrupted,
 }
 
 impl Kind {
@@ -22,7 +20,6 @@ impl Kind {
             Kind::Usage => 2,
             Kind::Worker => 3,
             Kind::Document => 5,
-            Kind::Interrupted => 130,
         }
     }
 }
@@ -52,11 +49,6 @@ impl Error {
     /// A document or the file system: exit 5.
     pub fn document(message: impl Into<String>) -> Error {
         Error { kind: Kind::Document, message: message.into() }
-    }
-
-    /// Interrupted: exit 130.
-    pub fn interrupted(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Interrupted, message: message.into() }
     }
 }
 

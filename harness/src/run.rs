@@ -549,7 +549,6 @@ fn empty_record(contender: &Contender, iterations: u64) -> WorkerRecord {
         counters: BTreeMap::new(),
         memory: None,
         latency: None,
-        cpus: Vec::new(),
     }
 }
 

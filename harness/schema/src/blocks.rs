@@ -86,9 +86,6 @@ pub struct WorkerRecord {
     /// Latencies of this worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// CPUs the worker was seen on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cpus: Vec<u32>,
 }
 
 /// What disturbed a block, from outside the workers.

@@ -1,32 +1,31 @@
 //! What the tests share: the golden samples, and a reader that takes a page apart.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its share")]
 
 use switchmark_schema::{GateDocument, ResultDocument, read};
 
-pub fn quick() -> ResultDocument {
+pub(crate) fn quick() -> ResultDocument {
     read(include_str!("../../../harness/schema/samples/result-quick.json")).expect("the sample is a result")
 }
 
-pub fn smoke() -> ResultDocument {
+pub(crate) fn smoke() -> ResultDocument {
     read(include_str!("../../../harness/schema/samples/result-smoke.json")).expect("the sample is a result")
 }
 
-pub fn empty() -> ResultDocument {
+pub(crate) fn empty() -> ResultDocument {
     read(include_str!("../../../harness/schema/samples/result-empty.json")).expect("the sample is a result")
 }
 
-pub fn gate() -> GateDocument {
+pub(crate) fn gate() -> GateDocument {
     read(include_str!("../../../harness/schema/samples/gate-paired.json"))
         .expect("the sample is a gate's document")
 }
 
-pub fn page(results: &[ResultDocument]) -> String {
+pub(crate) fn page(results: &[ResultDocument]) -> String {
     let options = switchmark_reports::PageOptions { command: "switchmark report result.json".into() };
     switchmark_reports::render_page(results, &options).expect("a page")
 }
 
 /// The page without what an XML reader does not know: doctype, and the text of style and script.
-pub fn as_xml(page: &str) -> String {
+pub(crate) fn as_xml(page: &str) -> String {
     let mut text = page.replacen("<!doctype html>", "", 1);
     for tag in ["style", "script"] {
         let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
@@ -43,7 +42,7 @@ pub fn as_xml(page: &str) -> String {
 }
 
 /// Faults of a page as a document: nesting, headings, ids, references, tables, what it would load.
-pub fn faults(page: &str) -> Vec<String> {
+pub(crate) fn faults(page: &str) -> Vec<String> {
     let text = as_xml(page);
     let doc = match roxmltree::Document::parse(&text) {
         Ok(doc) => doc,
@@ -110,7 +109,7 @@ pub fn faults(page: &str) -> Vec<String> {
 }
 
 /// The words of a page, as a reader gets them.
-pub fn words(page: &str) -> String {
+pub(crate) fn words(page: &str) -> String {
     let text = as_xml(page);
     let doc = roxmltree::Document::parse(&text).expect("well-formed");
     doc.descendants().filter_map(|n| n.text().filter(|_| n.is_text())).collect::<Vec<_>>().join(" ")

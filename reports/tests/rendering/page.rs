@@ -1,8 +1,6 @@
 //! The page and its charts, over the golden samples.
 
-mod common;
-
-use common::{empty, faults, page, quick, smoke, words};
+use crate::common::{empty, faults, page, quick, smoke, words};
 use switchmark_reports::{charts, png, render_page, terminal_summary};
 use switchmark_schema::{CounterState, Status};
 
@@ -232,8 +230,8 @@ fn no_text_of_a_chart_is_cut_by_its_edge() {
     for chart in charts(&quick()).expect("charts") {
         let mut options = resvg::usvg::Options { font_family: "Inter".into(), ..Default::default() };
         let fonts = options.fontdb_mut();
-        fonts.load_font_data(include_bytes!("../fonts/Inter-Regular.otf").to_vec());
-        fonts.load_font_data(include_bytes!("../fonts/Inter-SemiBold.otf").to_vec());
+        fonts.load_font_data(include_bytes!("../../fonts/Inter-Regular.otf").to_vec());
+        fonts.load_font_data(include_bytes!("../../fonts/Inter-SemiBold.otf").to_vec());
         let (head, rest) = chart.svg.split_once("<style>").expect("a style");
         let plain = format!("{head}{}", rest.split_once("</style>").expect("closed").1);
         let tree = resvg::usvg::Tree::from_str(&plain, &options).expect("an svg");

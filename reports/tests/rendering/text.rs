@@ -1,19 +1,17 @@
 //! What is not the page: terminal, gate, CSV, spliced Markdown. The wording is held by golden files.
 
-mod common;
-
-use common::{empty, gate, quick, smoke};
+use crate::common::{empty, gate, quick, smoke};
 use switchmark_reports::{csv, gate_markdown, gate_text, markdown_summary, splice, terminal_summary};
 use switchmark_schema::{GateCensus, Verdict};
 
 /// Compares with a golden file; what came out instead is left in the target folder.
 fn golden(name: &str, got: &str) {
     let expected = match name {
-        "terminal-quick.txt" => include_str!("golden/terminal-quick.txt"),
-        "terminal-smoke.txt" => include_str!("golden/terminal-smoke.txt"),
-        "summary-quick.md" => include_str!("golden/summary-quick.md"),
-        "gate.md" => include_str!("golden/gate.md"),
-        "gate.txt" => include_str!("golden/gate.txt"),
+        "terminal-quick.txt" => include_str!("../golden/terminal-quick.txt"),
+        "terminal-smoke.txt" => include_str!("../golden/terminal-smoke.txt"),
+        "summary-quick.md" => include_str!("../golden/summary-quick.md"),
+        "gate.md" => include_str!("../golden/gate.md"),
+        "gate.txt" => include_str!("../golden/gate.txt"),
         other => panic!("no golden file {other}"),
     };
     if got != expected {

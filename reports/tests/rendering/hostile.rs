@@ -1,9 +1,7 @@
 //! Documents that nobody would write: markup in every string, floats that are none, sizes without sense.
 //! They come from outside, so a page must be made of them, and it must say what they say and do nothing.
 
-mod common;
-
-use common::{faults, gate, quick};
+use crate::common::{faults, gate, quick};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use switchmark_reports::{
@@ -145,7 +143,7 @@ fn a_megabyte_of_reason_and_ten_thousand_cells_still_give_a_page_that_opens() {
     let page = tries(&doc);
     assert!(page.len() < 4_000_000, "{}", page.len());
     assert!(
-        common::words(&page).contains("switch.raw/coroutines=1999/same-core/call"),
+        crate::common::words(&page).contains("switch.raw/coroutines=1999/same-core/call"),
         "every cell has its row"
     );
 }
@@ -171,7 +169,7 @@ fn no_nan_reaches_a_chart_or_a_reader() {
         }
         doc.controls[0].ratio.median = bad;
         let page = tries(&doc);
-        assert!(!common::words(&page).contains("NaN"), "{bad}");
+        assert!(!crate::common::words(&page).contains("NaN"), "{bad}");
     }
 }
 
@@ -280,7 +278,7 @@ proptest! {
 
     #[test]
     fn any_cells_whatever_give_a_well_formed_page(cells in prop::collection::vec(cell(), 0..10)) {
-        let mut doc = common::empty();
+        let mut doc = crate::common::empty();
         doc.census = Census::of(&cells);
         doc.cells = cells;
         tries(&doc);
