@@ -52,6 +52,7 @@
 )]
 
 mod arch;
+pub mod cancel;
 pub mod chan;
 mod metrics;
 mod park;
@@ -62,9 +63,11 @@ mod spawn;
 pub mod stack;
 mod sys;
 pub mod task;
+mod time;
 
 pub use metrics::Metrics;
-pub use park::{Unparker, park, unparker, yield_now};
+pub use park::{Unparker, park, park_timeout, unparker, yield_now};
 pub use runtime::{Builder, Current, Handle, current};
 pub use spawn::{JoinHandle, spawn};
 pub use task::JoinError;
+pub use time::sleep;

@@ -1,9 +1,20 @@
 #![allow(unsafe_code, reason = "waiters are addresses of records and of words on waiting stacks")]
-//! Waiting: `park` and `unpark` for users, [`Waiter`] for everything built inside.
+//! Waiting: `park` and `unpark` for users, [`Wait`] and [`Waiter`] for everything built inside.
 //!
 //! The two are kept apart on purpose. A [`Waiter`] is *claimed*: it lies in one place (a join word, a channel's list), and whoever takes it
 //! out of there, and nobody else, wakes it. `park` has a token, which anybody may leave at any time. Were `join` built on the token, an
 //! `unpark` meant for a later `park` would be used up by it and lost.
+//!
+//! **Interrupts.** A wait may also end because its deadline comes or its coroutine is cancelled. Neither has a claim, so the one who waits
+//! settles it:
+//!
+//! 1. Both happen on the owner's thread (another thread's cancellation comes through the inbox), where they make the task runnable,
+//!    if nothing else did before, and note why.
+//! 2. The task, running again, *retracts* its waiter from where it lies, under whatever lock that has.
+//! 3. If it was still there, nobody will ever wake it, and the wait has ended. If not, somebody has claimed it: the wait has succeeded
+//!    after all, and the task waits for that wake-up, which is on its way, so that none comes late.
+//!
+//! So each wait ends with its waiter claimed and woken exactly once, or retracted, and a node beside it may lie on the waiting stack.
 //!
 //! An OS thread that waits has a *proxy* on its stack, a word it sleeps on, so that what is built on waiters serves coroutines and
 //! threads alike. Only `park` itself is for coroutines: a thread has `std::thread::park`.
@@ -12,25 +23,29 @@
 //! of its own.
 
 use std::fmt;
+use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::cancel;
 use crate::sched::worker;
 use crate::sys;
-use crate::task::{self, Task, state};
+use crate::task::{self, Interrupt, Kind, Phase, Task, WaitState, state};
+use crate::time::Deadline;
 
-/// Somebody who waits: a coroutine, or an OS thread by its proxy (low bit set). Never one of the constants of `state`.
+/// Somebody who waits: a coroutine, or an OS thread by its proxy (low bit set). Aligned to `state::ALIGN` but for that bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Waiter(*const ());
 
-const PROXY: usize = 1;
-
 /// What an OS thread sleeps on.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Proxy {
     /// Null until woken, then dangling: only null or not matters, and that its low half differs.
     woken: AtomicPtr<()>,
 }
+
+const _: () = assert!(align_of::<Proxy>() == state::ALIGN && align_of::<Task>() == state::ALIGN);
 
 const WOKEN: usize = 1;
 
@@ -50,7 +65,7 @@ impl Waiter {
     /// Wakes a waiter that the caller has claimed. It may be gone when this returns.
     #[inline]
     pub(crate) fn wake(self) {
-        if self.0.addr() & PROXY == 0 {
+        if self.0.addr() & state::PROXY == 0 {
             let task = task::from_ptr(self.0.cast()).expect("a waiter is a task or a proxy");
             worker::wake(task);
         } else {
@@ -60,10 +75,10 @@ impl Waiter {
 
     #[cold]
     fn wake_thread(self) {
-        let proxy: *const Proxy = self.0.map_addr(|addr| addr & !PROXY).cast();
+        let proxy: *const Proxy = self.0.map_addr(|addr| addr & !state::PROXY).cast();
         // SAFETY: a proxy lives until it is woken, and whoever claimed it is the only one to do that.
         let word = unsafe { &raw const (*proxy).woken };
-        // Release: pairs with the Acquire in `Wait::wait`. The thread may return as soon as it sees this, so the proxy is gone from here on.
+        // Release: pairs with the Acquire in `Proxy::wait`. The thread may return as soon as it sees this, so the proxy is gone from here on.
         // SAFETY: as above.
         unsafe { (*word).store(ptr::without_provenance_mut(WOKEN), Ordering::Release) };
         sys::futex_wake(word);
@@ -72,7 +87,7 @@ impl Waiter {
 
 /// A wait about to begin: whose, and by which waiter others know it.
 ///
-/// Make one, publish [`Wait::waiter`], then [`Wait::wait`] for the claim.
+/// Begin one, publish [`Wait::waiter`], then wait for the claim.
 #[derive(Debug)]
 pub(crate) enum Wait {
     Task(&'static Task),
@@ -80,51 +95,124 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
-    /// Panics on a worker's own stack, where the wait would be for somebody whom nobody runs.
+    /// Begins a wait. Unwinds if the coroutine is cancelled, and may let others run before that: no lock is held and nothing published.
     #[inline]
-    pub(crate) fn new() -> Wait {
+    #[track_caller]
+    pub(crate) fn begin(kind: Kind) -> Wait {
         match worker::current() {
-            Some(task) => Wait::Task(task),
-            None => Wait::of_thread(),
+            Some(task) => {
+                cancel::check(task);
+                task.waits_for(kind, Location::caller());
+                Wait::Task(task)
+            }
+            None => Wait::Thread(Proxy { woken: AtomicPtr::new(ptr::null_mut()) }),
         }
     }
 
-    #[cold]
-    fn of_thread() -> Wait {
-        assert!(
-            worker::of_thread().is_none(),
-            "waiting here would block its own worker: this is no coroutine but the worker's stack, on which the closure of a \
-             coroutine that got no stack is dropped; let its destructor not wait, or raise Builder::max_stacks"
-        );
-        Wait::Thread(Proxy { woken: AtomicPtr::new(ptr::null_mut()) })
-    }
-
-    /// The waiter to publish. From then on `self` does not move until [`Wait::wait`] returned.
+    /// The waiter to publish. From then on `self` does not move until the wait has ended.
+    ///
+    /// Panics on a worker's own stack, where the wait would be for somebody whom nobody runs.
     #[inline]
     pub(crate) fn waiter(&self) -> Waiter {
         match self {
             Wait::Task(task) => Waiter::task(task),
-            Wait::Thread(proxy) => Waiter(ptr::from_ref(proxy).map_addr(|addr| addr | PROXY).cast()),
+            Wait::Thread(proxy) => proxy.waiter(),
         }
     }
 
-    /// Waits until somebody who claimed the waiter woke it. For a published waiter only: else it never returns.
+    /// Waits until somebody who claimed the waiter woke it, whatever else happens. For a published waiter only: else it never returns.
     #[inline]
-    pub(crate) fn wait(&self) {
+    pub(crate) fn wait_masked(&self) {
         match self {
-            Wait::Task(task) => worker::of(task).suspend(task),
-            Wait::Thread(proxy) => proxy.wait(),
+            Wait::Task(task) => {
+                task.wait.set(WaitState { phase: Phase::Waits, ..WaitState::NONE });
+                worker::of(task).suspend(task);
+            }
+            Wait::Thread(proxy) => {
+                proxy.wait(None);
+            }
+        }
+    }
+
+    /// Waits until somebody who claimed the waiter woke it, and returns `true`; or until the deadline comes, and returns `false`; or unwinds
+    /// because the coroutine is cancelled.
+    ///
+    /// In the second and third case `retract` has taken the waiter back from where it was published. It returns whether it was still there.
+    #[inline]
+    pub(crate) fn wait_until(&self, deadline: Option<Deadline>, retract: impl FnOnce() -> bool) -> bool {
+        match self {
+            Wait::Task(task) => {
+                let worker = worker::of(task);
+                if let Some(deadline) = deadline {
+                    worker.expect(task, deadline);
+                }
+                task.wait.set(WaitState { phase: cancel::phase(task), ..WaitState::NONE });
+                worker.suspend(task);
+                let state = task.wait.get();
+                if deadline.is_some() {
+                    worker.expect_no_more(task, state.interrupt);
+                }
+                if state.woken {
+                    return true;
+                }
+                self.settle(task, state.interrupt, retract())
+            }
+            Wait::Thread(proxy) => {
+                if proxy.wait(deadline) {
+                    return true;
+                }
+                !retract() && proxy.wait(None)
+            }
+        }
+    }
+
+    /// Waits until somebody who claimed the waiter woke it, or unwinds as [`Wait::wait_until`] does.
+    #[inline]
+    pub(crate) fn wait(&self, retract: impl FnOnce() -> bool) {
+        let woken = self.wait_until(None, retract);
+        debug_assert!(woken, "without a deadline a wait ends by a claim or unwinds");
+    }
+
+    /// Steps 2 and 3 of an interrupted wait.
+    #[cold]
+    fn settle(&self, task: &'static Task, interrupt: Option<Interrupt>, retracted: bool) -> bool {
+        if !retracted {
+            if !task.wait.get().woken {
+                self.wait_masked();
+            }
+            return true;
+        }
+        match interrupt {
+            Some(Interrupt::Cancel) => cancel::throw(task),
+            Some(Interrupt::Deadline) => false,
+            None => unreachable!("a wait ends by a claim or an interrupt"),
         }
     }
 }
 
 impl Proxy {
     #[cold]
-    fn wait(&self) {
+    fn waiter(&self) -> Waiter {
+        assert!(
+            worker::of_thread().is_none(),
+            "waiting here would block its own worker: this is no coroutine but the worker's stack, on which the closure of a \
+             coroutine that got no stack is dropped; let its destructor not wait, or raise Builder::max_stacks"
+        );
+        Waiter(ptr::from_ref(self).map_addr(|addr| addr | state::PROXY).cast())
+    }
+
+    /// Sleeps until woken (`true`) or until the deadline.
+    #[cold]
+    fn wait(&self, deadline: Option<Deadline>) -> bool {
         // Acquire: pairs with the Release in `wake_thread`; what the waker did before is seen.
         while self.woken.load(Ordering::Acquire).is_null() {
-            sys::futex_wait(&self.woken, 0);
+            let left = deadline.map(Deadline::left);
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            sys::futex_wait(&self.woken, 0, left);
         }
+        true
     }
 }
 
@@ -132,29 +220,48 @@ impl Proxy {
 #[inline(never)]
 #[track_caller]
 pub(crate) fn outside(what: &str) -> ! {
-    panic!("{what} is for code that runs in a coroutine: enter a runtime by Builder::run_local")
+    panic!(
+        "{what} is for code that runs in a coroutine: enter a runtime by Builder::run_local or Runtime::block_on"
+    )
 }
 
 /// Waits until somebody unparks this coroutine, or returns at once if somebody did since its last `park`.
 ///
-/// Suspends. There are no spurious returns: each return uses a token.
+/// Suspends, and unwinds if the coroutine is cancelled. There are no spurious returns: each return uses a token.
 ///
 /// # Panics
 /// Outside a coroutine.
 #[inline]
 #[track_caller]
 pub fn park() {
-    let Some(me) = worker::current() else { outside("park()") };
+    park_until(None);
+}
+
+/// Waits as [`park`] does, for at most `duration`. Returns whether it was unparked.
+///
+/// # Panics
+/// Outside a coroutine.
+#[track_caller]
+pub fn park_timeout(duration: std::time::Duration) -> bool {
+    park_until(Some(Deadline::after(duration)))
+}
+
+#[inline]
+#[track_caller]
+fn park_until(deadline: Option<Deadline>) -> bool {
+    let Wait::Task(me) = Wait::begin(Kind::Park) else { outside("park()") };
     // Acquire on both ways: pairs with the Release of the unparker, on success with one whose token was used before, for what else it
     // published. Release: an unparker that finds PARKED runs after what we did before.
-    match me.token.compare_exchange(state::RUNNING, state::PARKED, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => {
-            let worker = worker::of(me);
-            worker.counters.parks.bump();
-            worker.suspend(me);
-        }
-        Err(_) => use_token(me),
+    if me.token.compare_exchange(state::RUNNING, state::PARKED, Ordering::AcqRel, Ordering::Acquire).is_err()
+    {
+        use_token(me);
+        return true;
     }
+    worker::of(me).counters.parks.bump();
+    Wait::Task(me).wait_until(deadline, || {
+        // Relaxed: whoever fails waits for the unparker's wake-up, and that orders.
+        me.token.compare_exchange(state::PARKED, state::RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    })
 }
 
 fn use_token(me: &Task) {
@@ -165,11 +272,14 @@ fn use_token(me: &Task) {
 
 /// Lets another coroutine run, if one is ready; this one goes to the end of the queue.
 ///
-/// Suspends. Outside a coroutine it yields the OS thread.
+/// Suspends, and unwinds if the coroutine is cancelled. Outside a coroutine it yields the OS thread.
 #[inline]
 pub fn yield_now() {
     match worker::current() {
-        Some(me) => worker::of(me).give_way(me),
+        Some(me) => {
+            cancel::check(me);
+            worker::of(me).give_way(me);
+        }
         None => std::thread::yield_now(),
     }
 }
@@ -179,7 +289,8 @@ pub struct Unparker {
     task: &'static Task,
 }
 
-// SAFETY: of the record it uses `token`, the reference count and, when it has claimed the task, `worker`, which is constant.
+// SAFETY: of the record it uses `token`, the reference count and, when it has claimed the task, `word` and `worker`, which is constant by
+// then.
 unsafe impl Send for Unparker {}
 // SAFETY: as above; nothing in it is changed through a shared reference but atomics.
 unsafe impl Sync for Unparker {}

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::sched::worker::{self, Worker};
 use crate::spawn::{self, JoinHandle};
 use crate::stack::{Class, arena, overflow, watermark};
-use crate::task::Id;
+use crate::task::{Home, Id};
 
 /// Settings of a runtime.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Builder {
         let worker = Worker::new(self.max_stacks.unwrap_or(usize::MAX));
         let (task, id) = worker.record();
         // SAFETY: `run` returns only when the task has ended, so what `f` and its value borrow outlives it; and both stay on this thread.
-        unsafe { task.fill(id, Some("main".into()), class, Arc::as_ptr(&worker).cast(), f) };
+        unsafe { task.fill(id, Some("main".into()), class, Home::Here(Arc::as_ptr(&worker).cast()), f) };
         // SAFETY: the worker is new, and this thread has no other, as was just checked.
         unsafe { worker.run(task) };
         // SAFETY: the task has ended, and this is its only handle.
@@ -152,7 +152,7 @@ pub struct Current {
 #[track_caller]
 pub fn current() -> Current {
     let Some(task) = worker::current() else { crate::park::outside("current()") };
-    let slot = worker::slot(task);
+    let slot = task.slot();
     Current {
         id: task.id(),
         name: task.name().map(str::to_owned),

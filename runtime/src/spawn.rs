@@ -22,12 +22,14 @@ use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use crate::cancel::{self, Unsupported};
 use crate::park::Wait;
 use crate::sched::worker::{self, Worker};
 use crate::stack::{Class, DEFAULT_BYTES};
-use crate::task::{Id, JoinError, Task, state};
+use crate::task::{Home, Id, JoinError, Kind, Task};
+use crate::time::Deadline;
 
 /// Starts a coroutine on the worker this runs on.
 ///
@@ -69,7 +71,7 @@ where
 {
     let (task, id) = worker.record();
     // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { task.fill(id, name, class, owner, f) };
+    unsafe { task.fill(id, name, class, Home::Here(owner), f) };
     worker.adopt(task);
     JoinHandle { task, value: PhantomData }
 }
@@ -88,12 +90,12 @@ where
     let task = records.take();
     let id = crate::task::id_block();
     // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { task.fill(id, None, default_class(), owner.cast(), f) };
+    unsafe { task.fill(id, None, default_class(), Home::There(owner.cast()), f) };
     if worker.adopt_remotely(task).is_ok() {
         return Some(JoinHandle { task, value: PhantomData });
     }
     // SAFETY: refused, so nobody else knows the record, and its closure never ran.
-    unsafe { task.give_up(io::ErrorKind::NotConnected.into()) };
+    unsafe { task.give_up(None) };
     // SAFETY: the outcome is the error just put there.
     unsafe { task.drop_outcome() };
     records.give(task);
@@ -156,38 +158,57 @@ unsafe impl<T: Send> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// Waits for the coroutine's end: its value, or why there is none. Works in coroutines and on OS threads.
     ///
-    /// Suspends, unless the coroutine has ended.
+    /// Suspends, unless the coroutine has ended; if the caller is cancelled meanwhile, it unwinds and the coroutine is detached.
     ///
     /// # Panics
     /// In the destructor of a closure that got no stack, if the coroutine has not ended: the wait would block its own worker.
     #[inline]
+    #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        let task = self.task;
-        // Acquire: pairs with the Release of the task's end; makes its outcome visible.
-        if task.join.load(Ordering::Acquire) == state::DONE {
-            mem::forget(self);
-        } else {
-            let wait = Wait::new();
-            mem::forget(self); // Not before: a wait that is refused detaches the coroutine.
-            let me = wait.waiter().word();
-            // Release: pairs with the Acquire of the task's end, which then wakes us. Acquire: as above, if it is DONE by now.
-            if task.join.compare_exchange(state::EMPTY, me, Ordering::Release, Ordering::Acquire).is_ok() {
-                wait.wait();
-                // Acquire: as above, for a waker on another thread. The word is DONE, or nobody would have woken us.
-                let end = task.join.load(Ordering::Acquire);
-                debug_assert_eq!(end, state::DONE);
-            }
+        if !self.task.word.is_done() {
+            self.wait(None);
         }
+        self.outcome()
+    }
+
+    /// Waits as [`JoinHandle::join`] does, for at most `duration`; gives the handle back if the coroutine has not ended by then.
+    #[track_caller]
+    pub fn join_timeout(self, duration: Duration) -> Result<Result<T, JoinError>, Self> {
+        if self.task.word.is_done() || self.wait(Some(Deadline::after(duration))) {
+            Ok(self.outcome())
+        } else {
+            Err(self)
+        }
+    }
+
+    #[inline]
+    #[track_caller]
+    fn wait(&self, deadline: Option<Deadline>) -> bool {
+        let (word, wait) = (&self.task.word, Wait::begin(Kind::Join));
+        // Whoever wakes us has ended the task, which a last look acquires: the waker may have run on another thread.
+        !word.register(wait.waiter().word())
+            || (wait.wait_until(deadline, || word.retract()) && word.is_done())
+    }
+
+    #[inline]
+    fn outcome(self) -> Result<T, JoinError> {
+        let task = self.task;
+        mem::forget(self);
         // SAFETY: the task has ended, this is its handle, and `T` its type.
         let outcome = unsafe { task.outcome::<T>() };
         worker::release(task);
         outcome
     }
 
+    /// Asks the coroutine to unwind at its next suspension point, or not to start; see [`mod@crate::cancel`]. Nothing happens to one that has
+    /// ended. Returns at once: `join` tells when it has ended, and how.
+    pub fn cancel(&self) -> Result<(), Unsupported> {
+        cancel::request(self.task)
+    }
+
     /// Whether the coroutine has ended, so that [`JoinHandle::join`] would not wait.
     pub fn is_finished(&self) -> bool {
-        // Acquire: pairs with the Release of the end, for callers who act on what the coroutine did.
-        self.task.join.load(Ordering::Acquire) == state::DONE
+        self.task.word.is_done()
     }
 
     /// The coroutine's id.
@@ -198,14 +219,17 @@ impl<T> JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let word = &self.task.join;
-        // Release: the end that finds DETACHED comes after what was done with the handle. Acquire: if it is DONE, the outcome is ours.
-        if word.compare_exchange(state::EMPTY, state::DETACHED, Ordering::Release, Ordering::Acquire).is_err()
-        {
-            // SAFETY: only DONE can be there, as no waiter outlives its `join`; so the outcome passed to the handle.
+        struct Release(&'static Task);
+        impl Drop for Release {
+            fn drop(&mut self) {
+                worker::release(self.0);
+            }
+        }
+        let _release = Release(self.task); // Also if the drop below, of the user's, panics.
+        if !self.task.word.detach() {
+            // SAFETY: the task has ended, so the outcome passed to the handle.
             unsafe { self.task.drop_outcome() };
         }
-        worker::release(self.task);
     }
 }
 

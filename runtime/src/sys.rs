@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::atomic::AtomicPtr;
+use std::time::Duration;
 
 /// Size of a page. Fixed by the architecture; what the kernel may vary on others, it does not on this one.
 pub(crate) const PAGE: usize = 4096;
@@ -127,19 +128,26 @@ pub(crate) fn abort() -> ! {
     unsafe { libc::abort() }
 }
 
-/// Sleeps while the first four bytes of `word` read `expected`; returns at a wake, a signal or at once if they differ.
-pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32) {
+/// Sleeps while the first four bytes of `word` read `expected`; returns at a wake, a signal, when `timeout` is over, or at once if they
+/// differ.
+pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32, timeout: Option<Duration>) {
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word outlives the call; the kernel only compares it. A pointer's low half comes first on this architecture.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            operation,
-            expected,
-            std::ptr::null::<libc::timespec>(),
-        );
-    }
+    let timeout = timeout.map(|left| libc::timespec {
+        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the word and the timeout outlive the call; the kernel only reads them. A pointer's low half comes first on this
+    // architecture.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout) };
+}
+
+/// Nanoseconds of a clock that only goes forward.
+pub(crate) fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time to a variable of ours; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 /// Wakes one sleeper on `word`, which may be gone: the kernel then finds nobody.

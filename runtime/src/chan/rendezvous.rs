@@ -11,12 +11,12 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{RecvError, SendError, TryRecvError, TrySendError};
 use crate::park::{Wait, Waiter};
+use crate::task::Kind;
 
 /// Makes a channel.
 pub fn rendezvous<T>() -> (Sender<T>, Receiver<T>) {
@@ -30,7 +30,7 @@ struct Node<T> {
     next: Cell<*const Node<T>>,
     waiter: Waiter,
     /// Where the value is (a sender's node) or goes (a receiver's).
-    value: *mut T,
+    value: *mut Option<T>,
     /// Whether the value passed; else the channel closed.
     passed: Cell<bool>,
 }
@@ -55,6 +55,28 @@ impl<T> List<T> {
             None => self.first = node,
         }
         self.last = node;
+    }
+
+    /// Takes a node out, if it is still there.
+    fn remove(&mut self, node: *const Node<T>) -> bool {
+        let (mut before, mut at): (*const Node<T>, _) = (ptr::null(), self.first);
+        // SAFETY: a node in the list is in place.
+        while let Some(here) = unsafe { at.as_ref() } {
+            let next = here.next.get();
+            if ptr::eq(at, node) {
+                // SAFETY: as above.
+                match unsafe { before.as_ref() } {
+                    Some(before) => before.next.set(next),
+                    None => self.first = next,
+                }
+                if next.is_null() {
+                    self.last = before;
+                }
+                return true;
+            }
+            (before, at) = (at, next);
+        }
+        false
     }
 
     fn pop(&mut self) -> Option<*const Node<T>> {
@@ -121,7 +143,9 @@ impl<T> Sender<T> {
     /// # Panics
     /// Instead of waiting, in the destructor of a closure that got no stack: the wait would block its own worker.
     #[inline]
+    #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        let wait = Wait::begin(Kind::Send); // Before the lock: it may unwind, and let others run.
         let mut sides = self.shared.lock();
         if let Some(receiver) = sides.receivers.pop() {
             drop(sides);
@@ -132,19 +156,19 @@ impl<T> Sender<T> {
         if sides.receiver_count == 0 {
             return Err(SendError(value));
         }
-        let wait = Wait::new(); // First: a wait that is refused drops the value.
-        let mut value = ManuallyDrop::new(value);
+        let mut value = Some(value);
         let node = Node {
             next: Cell::new(ptr::null()),
             waiter: wait.waiter(),
-            value: (&raw mut value).cast(),
+            value: &raw mut value,
             passed: Cell::new(false),
         };
-        // SAFETY: node, value and wait stay in this frame, which does not return before the waiter was woken by whoever popped the node.
+        // SAFETY: node, value and wait stay in this frame, which does not go before the waiter was woken by whoever popped the node, or
+        // the node was removed.
         unsafe { sides.senders.push(&raw const node) };
         drop(sides);
-        wait.wait();
-        if node.passed.get() { Ok(()) } else { Err(SendError(ManuallyDrop::into_inner(value))) }
+        wait.wait(|| self.shared.lock().senders.remove(&raw const node));
+        if node.passed.get() { Ok(()) } else { Err(SendError(value.expect("it did not pass"))) }
     }
 
     /// Hands `value` over if a receiver waits.
@@ -168,7 +192,7 @@ unsafe fn hand_over<T>(receiver: *const Node<T>, value: T) {
     // SAFETY: an unlinked node stays in place until its waiter is woken.
     let place = unsafe { (*receiver).value };
     // SAFETY: a receiver's place is empty and waits for a value.
-    unsafe { place.write(value) };
+    unsafe { *place = Some(value) };
     // SAFETY: popped, and the value has passed.
     unsafe { settle(receiver, true) };
 }
@@ -180,7 +204,7 @@ unsafe fn take_over<T>(sender: *const Node<T>) -> T {
     // SAFETY: an unlinked node stays in place until its waiter is woken.
     let place = unsafe { (*sender).value };
     // SAFETY: a sender's place holds the value, which we move once, as `passed` tells the sender.
-    let value = unsafe { place.read() };
+    let value = unsafe { (*place).take() }.expect("a sender waits with its value");
     // SAFETY: popped, and the value has passed.
     unsafe { settle(sender, true) };
     value
@@ -194,7 +218,9 @@ impl<T> Receiver<T> {
     /// # Panics
     /// As [`Sender::send`] does.
     #[inline]
+    #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
+        let wait = Wait::begin(Kind::Recv); // As in `send`.
         let mut sides = self.shared.lock();
         if let Some(sender) = sides.senders.pop() {
             drop(sides);
@@ -204,23 +230,18 @@ impl<T> Receiver<T> {
         if sides.sender_count == 0 {
             return Err(RecvError);
         }
-        let mut value = MaybeUninit::uninit();
-        let wait = Wait::new();
+        let mut value = None;
         let node = Node {
             next: Cell::new(ptr::null()),
             waiter: wait.waiter(),
-            value: value.as_mut_ptr(),
+            value: &raw mut value,
             passed: Cell::new(false),
         };
         // SAFETY: as in `send`.
         unsafe { sides.receivers.push(&raw const node) };
         drop(sides);
-        wait.wait();
-        if !node.passed.get() {
-            return Err(RecvError);
-        }
-        // SAFETY: the sender wrote it before it said so.
-        Ok(unsafe { value.assume_init() })
+        wait.wait(|| self.shared.lock().receivers.remove(&raw const node));
+        value.ok_or(RecvError)
     }
 
     /// Takes a value if a sender waits.

@@ -6,13 +6,15 @@
 //! Sleep is a value of the same word, so no wake can slip between the last look and the sleep:
 //!
 //! 1. The worker, with nothing to run, exchanges null for SLEEPING. If a task came in between, that fails, and it takes the task.
-//! 2. It waits on the futex of the word's low half while that reads SLEEPING. Addresses of records are multiples of 128.
+//! 2. It waits on the futex of the word's low half while that reads SLEEPING. Addresses of records are multiples of 128. When it comes back,
+//!    it exchanges SLEEPING for null, unless a task is there.
 //! 3. A pusher replaces whatever is there. If that was SLEEPING, it alone wakes the worker.
 //!
 //! CLOSED is the end: the worker exchanges null for it when no task is left, and pushes fail from then on.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
 
 use crate::sys;
 use crate::task::{self, Task};
@@ -86,8 +88,8 @@ impl Inbox {
         }
     }
 
-    /// Sleeps until a task comes, unless one is there. Returns whether it slept.
-    pub(crate) fn sleep(&self) -> bool {
+    /// Sleeps until a task comes, unless one is there, or until `timeout` is over. Returns whether it slept.
+    pub(crate) fn sleep(&self, timeout: Option<Duration>) -> bool {
         let sleeping = ptr::without_provenance_mut(SLEEPING as usize);
         // Relaxed: nothing is published by going to sleep, and what wakes us is acquired by `take`.
         if self
@@ -97,10 +99,10 @@ impl Inbox {
         {
             return false;
         }
-        // Relaxed: as above.
-        while self.newest.load(Ordering::Relaxed) == sleeping {
-            sys::futex_wait(&self.newest, SLEEPING);
-        }
+        // Relaxed: as above. A spurious wake-up before the timeout goes round once more through the caller, who knows the time.
+        sys::futex_wait(&self.newest, SLEEPING, timeout);
+        // Relaxed: as above. If it fails, a task came.
+        let _ = self.newest.compare_exchange(sleeping, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
         true
     }
 

@@ -68,6 +68,10 @@ impl<T: Copy> Fifo<T> {
         self.tail.set(tail.wrapping_add(1));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get() == self.tail.get()
+    }
+
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<T> {
         let (ring, head) = (self.ring(), self.head.get());

@@ -8,6 +8,9 @@
 //! The end of a task has an order that matters: it picks first, so that the next task is bound to another stack, then gives its own
 //! stack to the worker, on which it still runs, then leaves for good. Nobody takes from a worker's stacks in between.
 //!
+//! **Interrupts** (see `park`). A claimed wake-up and an interrupt may both come to a task that waits. Both are handled here, on the
+//! task's own thread: the first makes it runnable, the second only leaves word in its wait state.
+//!
 //! **No stack.** A task for which no stack can be had waits aside while others run, and is tried again when one ends. When none can
 //! run, the oldest ends with `NoStack`.
 //!
@@ -22,6 +25,7 @@ use std::mem;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::thread::panicking;
 
 use super::inject::{Closed, Inbox};
 use super::queue::Fifo;
@@ -29,9 +33,10 @@ use crate::arch;
 use crate::metrics::Counters;
 use crate::park::Waiter;
 use crate::stack::pool::Magazine;
-use crate::stack::{Slot, arena, overflow};
+use crate::stack::{arena, overflow};
 use crate::sys;
-use crate::task::{self, Records, Task, state};
+use crate::task::{self, Interrupt, Phase, Records, Task, WaitState};
+use crate::time::{Deadline, Deadlines};
 
 thread_local! {
     /// The worker of this OS thread. Read only off the arena's stacks, through [`of_thread`].
@@ -64,8 +69,19 @@ pub(crate) struct Worker {
     main: Cell<*const Task>,
     next_id: Cell<u64>,
     starved: RefCell<VecDeque<(&'static Task, io::Error)>>,
+    /// Picks until the worker looks beyond its queue.
+    patience: Cell<u32>,
+    deadlines: RefCell<Deadlines>,
+    /// Tasks whose wait began while somebody on this thread was unwinding, and which are not cancelled until nobody is.
+    deferred: RefCell<Vec<&'static Task>>,
+    /// Tasks that have ended while a cancellation was on its way to them.
+    strays: Cell<usize>,
     inbox: Inbox,
 }
+
+/// Picks between two looks at deadlines and whatever else lies beyond the queue; as many as in Go's scheduler, a prime so that it falls in step
+/// with no pattern of the program.
+const PATIENCE: u32 = 61;
 
 // SAFETY: other threads reach a worker through handles and tasks, and use of it only `inbox`, `counters` and its address; every other
 // field is for functions that first made sure they run on the worker's own thread ([`here`]).
@@ -131,13 +147,12 @@ pub(crate) fn here() -> Option<&'static Worker> {
     }
 }
 
-/// Makes a task runnable that the caller has claimed, and that has not ended.
+/// Wakes a task whose waiter the caller has claimed, and which therefore has not ended.
 #[inline]
 pub(crate) fn wake(task: &'static Task) {
     let worker = of(task);
     if here().is_some_and(|here| ptr::eq(here, worker)) {
-        // SAFETY: a live task has a place in its worker's queue, and was in no queue, as it was claimed.
-        unsafe { worker.queue.push(task) };
+        worker.claimed(task);
     } else {
         wake_elsewhere(task);
     }
@@ -147,7 +162,17 @@ pub(crate) fn wake(task: &'static Task) {
 fn wake_elsewhere(task: &'static Task) {
     // SAFETY: the task we claimed has not ended. The count outlives the push, after which the task, and with it the worker, may end.
     let worker = unsafe { share(task) };
-    worker.inbox.push(task).expect("a worker with a live task takes it");
+    if task.word.wake() {
+        worker.inbox.push(task).expect("a worker with a live task takes it");
+    }
+}
+
+/// Puts a task into its worker's inbox, as `Word::cancel` told the caller to.
+#[cold]
+pub(crate) fn poke(task: &'static Task) {
+    // SAFETY: the task may have ended, but its worker waits until what `Word::cancel` announced has arrived.
+    let worker = unsafe { share(task) };
+    worker.inbox.push(task).expect("a worker that was announced a cancellation waits for it");
 }
 
 /// Gives up a reference to a task.
@@ -177,6 +202,10 @@ impl Worker {
             main: Cell::new(ptr::null()),
             next_id: Cell::new(0),
             starved: RefCell::default(),
+            patience: Cell::new(PATIENCE),
+            deadlines: RefCell::default(),
+            deferred: RefCell::default(),
+            strays: Cell::new(0),
             inbox: Inbox::default(),
         })
     }
@@ -223,19 +252,106 @@ impl Worker {
     #[inline(never)]
     fn open_inbox(&self) {
         self.inbox.take(|task| {
-            self.counters.inbox_wakes.bump();
-            if task.sp.get().is_null() {
-                self.adopt(task); // Only a spawn from elsewhere brings a task that never ran.
-            } else {
-                // SAFETY: a live task has a place, and its waker claimed it.
-                unsafe { self.queue.push(task) };
+            let arrival = task.word.arrive();
+            if arrival.done {
+                self.strays.set(self.strays.get() - 1);
+                release(task);
+                return;
+            }
+            if arrival.wake {
+                self.counters.inbox_wakes.bump();
+                if task.sp.get().is_null() {
+                    self.adopt(task); // Only a spawn from elsewhere brings a task that never ran.
+                } else {
+                    self.claimed(task);
+                }
+            }
+            if arrival.poke {
+                self.interrupt(task, Interrupt::Cancel);
             }
         });
+    }
+
+    /// The waiter of a task was claimed.
+    #[inline(always)]
+    fn claimed(&self, task: &'static Task) {
+        let WaitState { phase, interrupt, .. } = task.wait.get();
+        task.wait.set(WaitState { phase: Phase::Runnable, woken: true, interrupt });
+        if phase != Phase::Runnable {
+            // SAFETY: a live task has a place, and one that waits is in no queue.
+            unsafe { self.queue.push(task) };
+        }
+    }
+
+    /// Ends a wait that allows it, without a claim.
+    fn interrupt(&self, task: &'static Task, why: Interrupt) {
+        let allowed = match task.wait.get().phase {
+            Phase::Interruptible => true,
+            Phase::Masked => why == Interrupt::Deadline,
+            Phase::Waits | Phase::Runnable => false,
+        };
+        if allowed {
+            task.wait.set(WaitState { phase: Phase::Runnable, woken: false, interrupt: Some(why) });
+            // SAFETY: a live task has a place, and one that waits is in no queue.
+            unsafe { self.queue.push(task) };
+        }
+    }
+
+    /// Notes that the current task is about to wait with a deadline.
+    pub(crate) fn expect(&self, me: &'static Task, deadline: Deadline) {
+        self.deadlines.borrow_mut().add(me, deadline);
+    }
+
+    /// Notes that the wait of the current task has ended.
+    pub(crate) fn expect_no_more(&self, me: &'static Task, interrupt: Option<Interrupt>) {
+        self.deadlines.borrow_mut().end(me, interrupt == Some(Interrupt::Deadline));
+    }
+
+    /// Notes that the current task is about to wait while somebody on this thread, itself perhaps, is unwinding.
+    pub(crate) fn defer(&self, me: &'static Task) {
+        self.deferred.borrow_mut().push(me);
+    }
+
+    /// Looks beyond the queue: at deadlines that have come and cancellations that were deferred.
+    #[cold]
+    #[inline(never)]
+    fn look_around(&self) {
+        self.patience.set(PATIENCE);
+        if !self.deadlines.borrow().is_empty() {
+            let now = Deadlines::now();
+            loop {
+                let due = self.deadlines.borrow_mut().due(now);
+                let Some(task) = due else { break };
+                self.interrupt(task, Interrupt::Deadline);
+            }
+        }
+        if !self.deferred.borrow().is_empty() && !panicking() {
+            for task in self.deferred.take() {
+                // It may have ended, its record even be another task's; nothing is done then that a wait would not allow.
+                self.allow_cancel(task);
+            }
+        }
+    }
+
+    fn allow_cancel(&self, task: &'static Task) {
+        let mut state = task.wait.get();
+        if state.phase == Phase::Masked && task.masks.get() == 0 {
+            state.phase = Phase::Interruptible;
+            task.wait.set(state);
+            if task.word.is_cancelled() {
+                self.interrupt(task, Interrupt::Cancel);
+            }
+        }
     }
 
     /// The next task to run, with a stack.
     #[inline(always)]
     fn pick(&self) -> Option<&'static Task> {
+        let patience = self.patience.get() - 1;
+        self.patience.set(patience);
+        if patience == 0 {
+            self.look_around();
+        }
         if self.inbox.may_have_some() {
             self.open_inbox();
         }
@@ -262,9 +378,9 @@ impl Worker {
         if self.bound.get() >= self.max_bound {
             return Err(self.too_many());
         }
-        let slot = self.stacks.take(task.slot.get().class)?;
+        let slot = self.stacks.take(task.class())?;
         self.bound.set(self.bound.get() + 1);
-        task.slot.set(slot);
+        task.bind(slot);
         arena::occupy(slot, ptr::from_ref(task).cast());
         let at = slot.coloured_top().wrapping_sub(arch::STACK_ALIGN).cast();
         // SAFETY: the stack was free, and its top is aligned.
@@ -314,23 +430,18 @@ impl Worker {
 
     /// The last thing a task does, on its own stack.
     fn end(&self, task: &'static Task) -> ! {
-        // AcqRel: Release publishes the outcome to whoever sees DONE; Acquire pairs with the Release of the waiter's registration.
-        match task.join.swap(state::DONE, Ordering::AcqRel) {
-            state::EMPTY => {}
-            state::DETACHED => {
-                // User code, which may even yield: the task is still one. A panic out of it meets the root and aborts.
-                // SAFETY: the handle is gone, so the outcome is the task's own.
-                unsafe { task.drop_outcome() };
-            }
-            waiter => Waiter::from_word(waiter).wake(),
-        }
-        let slot = task.slot.get();
+        self.conclude(task, |task| {
+            // User code, which may even wait: the task is still one. It is not cancelled any more, as nothing would catch that; a panic out
+            // of it meets the root and aborts.
+            task.masks.set(u8::MAX);
+            // SAFETY: the handle is gone and the task has not ended, so the outcome is its own.
+            unsafe { task.drop_outcome() };
+        });
+        let slot = task.slot();
         self.count_out(task);
         arena::vacate(slot);
         self.bound.set(self.bound.get() - 1);
-        if task.release() {
-            self.records.give(task);
-        }
+        self.let_go(task);
         let next = self.pick();
         self.stacks.give(slot);
         if !self.starved.borrow().is_empty() {
@@ -346,6 +457,30 @@ impl Worker {
         };
         // SAFETY: a picked task's context or the suspended root, and nothing on this stack is needed any more.
         unsafe { arch::leave(context) }
+    }
+
+    /// Marks the end of a task and wakes who waits for it. `drop_outcome` is called first if nobody will ask for the outcome.
+    #[inline]
+    fn conclude(&self, task: &'static Task, drop_outcome: impl FnOnce(&'static Task)) {
+        let end = task.word.finish(false).unwrap_or_else(|| {
+            drop_outcome(task);
+            task.word.finish(true).expect("a task ends once its outcome is dropped")
+        });
+        if end.waiter != 0 {
+            Waiter::from_word(end.waiter).wake();
+        }
+        if end.poked {
+            task.retain(); // Given up when the cancellation arrives.
+            self.strays.set(self.strays.get() + 1);
+        }
+    }
+
+    /// Gives up the runtime's own reference to a task that has ended.
+    #[inline]
+    fn let_go(&self, task: &'static Task) {
+        if task.release() {
+            self.records.give(task);
+        }
     }
 
     fn count_out(&self, task: &Task) {
@@ -371,16 +506,13 @@ impl Worker {
             return false;
         };
         // SAFETY: it never ran, and this is its worker's thread.
-        unsafe { task.give_up(reason) };
-        // AcqRel: as in `end`.
-        match task.join.swap(state::DONE, Ordering::AcqRel) {
-            state::EMPTY => {}
+        unsafe { task.give_up(Some(reason)) };
+        self.conclude(task, |task| {
             // SAFETY: the handle is gone, and the outcome is an error of ours.
-            state::DETACHED => unsafe { task.drop_outcome() },
-            waiter => Waiter::from_word(waiter).wake(),
-        }
+            unsafe { task.drop_outcome() };
+        });
         self.count_out(task);
-        release(task);
+        self.let_go(task);
         true
     }
 
@@ -403,14 +535,22 @@ impl Worker {
                 self.counters.switches.bump();
                 // SAFETY: `next` was picked, so its context is suspended.
                 unsafe { arch::switch(self.root.as_ptr(), next.sp.get()) };
+                continue;
+            }
+            self.look_around();
+            if !self.queue.is_empty() {
+                // A deadline has come, or a cancellation that was deferred.
             } else if self.give_up_oldest() {
                 // Its end may have woken somebody.
-            } else if self.live.get() == 0 {
+            } else if self.live.get() == 0 && self.strays.get() == 0 {
                 if self.inbox.close() {
                     break;
                 }
-            } else if self.inbox.sleep() {
-                self.counters.sleeps.bump();
+            } else {
+                let next = self.deadlines.borrow_mut().next();
+                if self.inbox.sleep(next.map(Deadline::left)) {
+                    self.counters.sleeps.bump();
+                }
             }
         }
         OF_THREAD.set(ptr::null());
@@ -432,8 +572,13 @@ impl Drop for AbortOnUnwind {
 /// First frame of a task. A panic cannot leave it: the ABI does not unwind.
 unsafe extern "sysv64" fn root(task: *const ()) -> ! {
     let task = task::from_ptr(task.cast()).expect("a root gets its task");
-    // SAFETY: the first entry of a task that was bound just now, by its worker.
-    unsafe { task.run() };
+    if task.word.is_cancelled() {
+        // SAFETY: the first entry of a task that was bound just now, by its worker.
+        unsafe { task.give_up(None) };
+    } else {
+        // SAFETY: as above.
+        unsafe { task.run() };
+    }
     of(task).end(task)
 }
 
@@ -451,11 +596,6 @@ fn describe(task: *const (), line: &mut overflow::Line) {
     }
 }
 
-/// The stack a task runs on.
-pub(crate) fn slot(task: &Task) -> Slot {
-    task.slot.get()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,7 +609,9 @@ mod tests {
             let worker = Worker::new(0);
             let (task, id) = worker.record();
             // SAFETY: the closure borrows nothing.
-            unsafe { task.fill(id, None, Class::ALL[0], Arc::as_ptr(&worker).cast(), || ()) };
+            unsafe {
+                task.fill(id, None, Class::ALL[0], task::Home::Here(Arc::as_ptr(&worker).cast()), || ());
+            };
             // The task is to wait for a stack in a list that is taken, which is a panic in the middle of `run`.
             let _taken = worker.starved.borrow_mut();
             // SAFETY: the worker is new, and so is the thread's.

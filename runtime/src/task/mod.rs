@@ -7,14 +7,18 @@
 //! Records are two cache lines each and come from slabs that are never freed, so `&'static Task` is always a reference to *a*
 //! record. That it is still the same task is what the reference count guards. Fields are of three kinds:
 //!
-//! - set by `spawn` before the record is shared, then constant until it is recycled: `id`, `name`, `body`, `worker`;
-//! - changed by the owning OS thread only, that is the one whose worker the task belongs to: `sp`, `slot`, and `payload` until
+//! - set by `spawn` before the record is shared, then constant until it is recycled: `id`, `name`, `body`; and `worker`, if `spawn`
+//!   chooses one, else it is set at the first run, before ASSIGNED;
+//! - changed by the owning OS thread only, that is the one whose worker the task belongs to: `sp`, `slot`, `wait`, and `payload` until
 //!   the task ends, when it passes to whoever holds the handle;
-//! - atomics, for everybody: `token`, `join`, `references`, `link`.
+//! - atomics, for everybody: `token`, `word`, `references`, `link`; and `kind`, `site` and `epoch`, which only the owner writes.
+//!
+//! A task that has not started belongs to nobody yet: whoever takes it out of the queue it lies in owns it from then on.
 //!
 //! `payload` holds first the closure, then, after the end, the result or the panic. What does not fit goes to a box.
 
 pub(crate) mod state;
+pub(crate) mod word;
 
 // The one name from further right: a task is built by what spawns it.
 pub use crate::spawn::Builder;
@@ -23,12 +27,14 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem::{self, MaybeUninit};
+use std::panic::Location;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 use crate::stack::{Class, Slot};
+use word::Word;
 
 /// Identity of a coroutine, unique in the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -54,6 +60,8 @@ pub(crate) fn id_block() -> u64 {
 pub enum JoinError {
     /// It panicked, with this payload.
     Panic(Failed<Box<dyn Any + Send>>),
+    /// It was cancelled, and unwound or never ran.
+    Cancelled(Failed<()>),
     /// It never ran: there was no stack for it, for this reason, and no running coroutine to wait for one.
     NoStack(Failed<std::io::Error>),
 }
@@ -73,8 +81,13 @@ impl JoinError {
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self {
             JoinError::Panic(failed) => Ok(failed.cause),
-            other @ JoinError::NoStack(_) => Err(other),
+            other => Err(other),
         }
+    }
+
+    /// Whether the coroutine was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, JoinError::Cancelled(_))
     }
 }
 
@@ -96,6 +109,9 @@ impl fmt::Display for JoinError {
                 let text = text.or_else(|| cause.downcast_ref::<String>().map(String::as_str));
                 let label = Label(failed.id, failed.name.as_deref());
                 write!(f, "{label} panicked: {}", text.unwrap_or("(a payload that is no text)"))
+            }
+            JoinError::Cancelled(failed) => {
+                write!(f, "{} was cancelled", Label(failed.id, failed.name.as_deref()))
             }
             JoinError::NoStack(failed) => {
                 write!(f, "{} never ran: {}", Label(failed.id, failed.name.as_deref()), failed.cause)
@@ -119,7 +135,7 @@ impl<E: fmt::Debug> fmt::Debug for Failed<E> {
 impl std::error::Error for JoinError {}
 
 /// Words of the payload.
-const PAYLOAD_WORDS: usize = 6;
+const PAYLOAD_WORDS: usize = 5;
 
 /// What the payload holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +144,7 @@ enum Holds {
     Closure,
     Value,
     Panic,
+    Cancelled,
     NoStack,
 }
 
@@ -139,18 +156,95 @@ struct Body {
     drop_value: unsafe fn(&Task),
 }
 
+/// What a suspended task waits for: names for reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(dead_code, reason = "primitives to come use the others")]
+pub(crate) enum Kind {
+    /// It does not wait.
+    None,
+    Park,
+    Join,
+    Sleep,
+    Send,
+    Recv,
+    Select,
+    Lock,
+    Condvar,
+    Semaphore,
+    Barrier,
+    Event,
+    Once,
+    Scope,
+}
+
+impl Kind {
+    #[allow(dead_code, reason = "for the deadlock report to come")]
+    const ALL: [(Kind, &'static str); 14] = [
+        (Kind::None, "runs or is ready"),
+        (Kind::Park, "park"),
+        (Kind::Join, "join"),
+        (Kind::Sleep, "sleep"),
+        (Kind::Send, "send on a channel"),
+        (Kind::Recv, "receive from a channel"),
+        (Kind::Select, "select"),
+        (Kind::Lock, "lock"),
+        (Kind::Condvar, "condition variable"),
+        (Kind::Semaphore, "semaphore"),
+        (Kind::Barrier, "barrier"),
+        (Kind::Event, "event"),
+        (Kind::Once, "initialisation of a once cell"),
+        (Kind::Scope, "end of a scope"),
+    ];
+}
+
+/// How far a wait is, seen from its worker. Whoever is neither RUNNABLE nor claimed twice is enqueued once: see `park`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Runs, or is in a queue.
+    Runnable,
+    /// Waits, until its waiter is claimed.
+    Waits,
+    /// Waits, until its waiter is claimed or its deadline comes.
+    Masked,
+    /// Waits, until its waiter is claimed, its deadline comes or it is cancelled.
+    Interruptible,
+}
+
+/// Why a wait ended without being claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interrupt {
+    /// Its deadline came.
+    Deadline,
+    /// The task was cancelled.
+    Cancel,
+}
+
+impl WaitState {
+    pub(crate) const NONE: WaitState = WaitState { phase: Phase::Runnable, woken: false, interrupt: None };
+}
+
+/// The state of a task's present wait; the owning thread's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitState {
+    pub(crate) phase: Phase,
+    /// The claim's wake-up has come.
+    pub(crate) woken: bool,
+    pub(crate) interrupt: Option<Interrupt>,
+}
+
 /// The record. See the module's head for who may touch what.
 #[repr(C, align(128))]
 pub(crate) struct Task {
     /// Saved context; null before the first run.
     pub(crate) sp: Cell<*mut u8>,
-    /// The worker it belongs to; opaque here.
+    /// The worker it belongs to; opaque here. Null while it belongs to nobody.
     ///
-    /// Made by `Arc::as_ptr` and copied from there, never derived from a reference: a count of the `Arc` may be taken through it.
+    /// Never derived from a reference to the worker alone: a count of the runtime is taken through it.
     pub(crate) worker: Cell<*const ()>,
     pub(crate) token: AtomicU32,
     references: AtomicU32,
-    pub(crate) join: AtomicUsize,
+    pub(crate) word: Word,
     /// Next in a worker's inbox, or in a list of free records.
     pub(crate) link: AtomicPtr<Task>,
     id: Cell<u64>,
@@ -158,10 +252,23 @@ pub(crate) struct Task {
     name: UnsafeCell<Option<Box<Box<str>>>>,
     body: Cell<Option<&'static Body>>,
     /// The stack: its class from the start, its number from the first run to the end.
-    pub(crate) slot: Cell<Slot>,
+    number: Cell<u32>,
+    class: Cell<Class>,
     holds: Cell<Holds>,
+    /// Depth of `cancel::mask`.
+    pub(crate) masks: Cell<u8>,
+    /// A cancellation was thrown before, and swallowed.
+    pub(crate) thrown: Cell<bool>,
+    pub(crate) wait: Cell<WaitState>,
+    kind: AtomicU8,
+    /// Counts the waits with a deadline, over all tasks that had this record: names one in the list of deadlines.
+    pub(crate) epoch: AtomicU32,
+    site: AtomicPtr<Location<'static>>,
     payload: UnsafeCell<[MaybeUninit<u64>; PAYLOAD_WORDS]>,
 }
+
+/// The payload by which a cancelled coroutine is unwound; names the coroutine, so that no other takes it for its own.
+pub(crate) struct Cancellation(pub(crate) Id);
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,6 +288,18 @@ pub(crate) fn from_ptr(task: *const Task) -> Option<&'static Task> {
     unsafe { task.as_ref() }
 }
 
+/// Where a task that is being spawned will live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Home {
+    /// With whoever takes it.
+    #[allow(dead_code, reason = "for the scheduler of several workers to come")]
+    Nowhere,
+    /// With the worker this runs on.
+    Here(*const ()),
+    /// With another worker, through its inbox, into which the caller pushes it.
+    There(*const ()),
+}
+
 const fn fits<V>() -> bool {
     size_of::<V>() <= PAYLOAD_WORDS * size_of::<u64>() && align_of::<V>() <= align_of::<u64>()
 }
@@ -192,13 +311,20 @@ impl Task {
             worker: Cell::new(ptr::null()),
             token: AtomicU32::new(state::RUNNING),
             references: AtomicU32::new(0),
-            join: AtomicUsize::new(state::EMPTY),
+            word: Word::new(),
             link: AtomicPtr::new(ptr::null_mut()),
             id: Cell::new(0),
             name: UnsafeCell::new(None),
             body: Cell::new(None),
-            slot: Cell::new(Slot { class: Class::ALL[0], number: 0 }),
+            number: Cell::new(0),
+            class: Cell::new(Class::ALL[0]),
             holds: Cell::new(Holds::Nothing),
+            masks: Cell::new(0),
+            thrown: Cell::new(false),
+            wait: Cell::new(WaitState::NONE),
+            kind: AtomicU8::new(Kind::None as u8),
+            epoch: AtomicU32::new(0),
+            site: AtomicPtr::new(ptr::null_mut()),
             payload: UnsafeCell::new([MaybeUninit::uninit(); PAYLOAD_WORDS]),
         }
     }
@@ -214,7 +340,7 @@ impl Task {
         id: u64,
         name: Option<Box<str>>,
         class: Class,
-        worker: *const (),
+        home: Home,
         closure: F,
     ) where
         F: FnOnce() -> T,
@@ -229,18 +355,25 @@ impl Task {
         }
         debug_assert_eq!(self.holds.get(), Holds::Nothing);
         self.sp.set(ptr::null_mut());
+        let (worker, bits) = match home {
+            Home::Nowhere => (ptr::null(), 0),
+            Home::Here(worker) => (worker, state::ASSIGNED),
+            Home::There(worker) => (worker, state::ASSIGNED | state::WAKE),
+        };
         self.worker.set(worker);
-        // Relaxed, thrice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
+        self.word.reset(bits);
+        // Relaxed, twice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
         self.token.store(state::RUNNING, Ordering::Relaxed);
         self.references.store(2, Ordering::Relaxed);
-        self.join.store(state::EMPTY, Ordering::Relaxed);
+        self.masks.set(0);
+        self.thrown.set(false);
         self.id.set(id);
         if name.is_some() {
             // SAFETY: nobody else knows the record yet.
             unsafe { *self.name.get() = name.map(Box::new) };
         }
         self.body.set(Some(Of::<F, T>::BODY));
-        self.slot.set(Slot { class, number: 0 });
+        self.class.set(class);
         // SAFETY: nobody else knows the record yet, and the payload is empty.
         unsafe { self.put(closure, Holds::Closure) };
     }
@@ -297,7 +430,19 @@ impl Task {
             // SAFETY: the task owns its payload until it ends, and taking the closure emptied it.
             Ok(value) => unsafe { task.put(value, Holds::Value) },
             // SAFETY: as above.
-            Err(payload) => unsafe { task.put(payload, Holds::Panic) },
+            Err(payload) => unsafe { task.put_failure(payload) },
+        }
+    }
+
+    /// # Safety
+    /// The caller owns the payload, which is empty.
+    #[cold]
+    unsafe fn put_failure(&self, payload: Box<dyn Any + Send>) {
+        if payload.downcast_ref::<Cancellation>().is_some_and(|cancellation| cancellation.0 == self.id()) {
+            self.holds.set(Holds::Cancelled);
+        } else {
+            // SAFETY: the caller's contract.
+            unsafe { self.put(payload, Holds::Panic) };
         }
     }
 
@@ -316,11 +461,12 @@ impl Task {
         unsafe { (self.body().run)(self) };
     }
 
-    /// Puts an error in the place of a closure that never ran.
+    /// Ends a task before its closure ran: for want of a stack, or cancelled if there is no error.
     ///
     /// # Safety
     /// Called by the owner, before the first run.
-    pub(crate) unsafe fn give_up(&self, reason: std::io::Error) {
+    #[cold]
+    pub(crate) unsafe fn give_up(&self, reason: Option<std::io::Error>) {
         debug_assert_eq!(self.holds.get(), Holds::Closure);
         let drop_closure = self.body().drop_closure;
         // The closure's drop is user code; if it panics, the hook has said so, and the reason is what the joiner needs.
@@ -329,8 +475,11 @@ impl Task {
             // Its drop is user code as well, and nobody is left here to catch that.
             mem::forget(payload);
         }
-        // SAFETY: dropping the closure emptied the payload.
-        unsafe { self.put(reason, Holds::NoStack) };
+        match reason {
+            // SAFETY: dropping the closure emptied the payload.
+            Some(reason) => unsafe { self.put(reason, Holds::NoStack) },
+            None => self.holds.set(Holds::Cancelled),
+        }
     }
 
     /// Takes what the task left.
@@ -346,6 +495,10 @@ impl Task {
             Holds::Panic => Err(JoinError::Panic(self.failed(unsafe { self.take() }))),
             // SAFETY: it holds an error.
             Holds::NoStack => Err(JoinError::NoStack(self.failed(unsafe { self.take() }))),
+            Holds::Cancelled => {
+                self.holds.set(Holds::Nothing);
+                Err(JoinError::Cancelled(self.failed(())))
+            }
             Holds::Nothing | Holds::Closure => unreachable!("a task that has ended left an outcome"),
         }
     }
@@ -368,8 +521,46 @@ impl Task {
             Holds::Panic => drop(unsafe { self.take::<Box<dyn Any + Send>>() }),
             // SAFETY: it holds an error.
             Holds::NoStack => drop(unsafe { self.take::<std::io::Error>() }),
+            Holds::Cancelled => self.holds.set(Holds::Nothing),
             Holds::Nothing | Holds::Closure => {}
         }
+    }
+
+    /// The class of its stack, also before it has one.
+    #[inline(always)]
+    pub(crate) fn class(&self) -> Class {
+        self.class.get()
+    }
+
+    /// Its stack, from the first run to the end.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> Slot {
+        Slot { class: self.class.get(), number: self.number.get() }
+    }
+
+    /// Binds a stack of its class.
+    #[inline(always)]
+    pub(crate) fn bind(&self, slot: Slot) {
+        debug_assert_eq!(slot.class, self.class.get());
+        self.number.set(slot.number);
+    }
+
+    /// Says what the task is about to wait for, and where.
+    #[inline(always)]
+    pub(crate) fn waits_for(&self, kind: Kind, site: &'static Location<'static>) {
+        // Relaxed, twice: for reports, which are snapshots.
+        self.kind.store(kind as u8, Ordering::Relaxed);
+        self.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+    }
+
+    #[allow(dead_code, reason = "for the deadlock report to come")]
+    /// What it waits for, in words, and where; a snapshot.
+    pub(crate) fn wait_reason(&self) -> (&'static str, Option<&'static Location<'static>>) {
+        // Relaxed, twice: as above.
+        let kind = self.kind.load(Ordering::Relaxed);
+        // SAFETY: only addresses of constant locations are stored.
+        let site = unsafe { self.site.load(Ordering::Relaxed).as_ref() };
+        Kind::ALL.iter().find(|(each, _)| *each as u8 == kind).map_or(("", None), |&(_, text)| (text, site))
     }
 
     /// One more reference, for somebody who already has one.
