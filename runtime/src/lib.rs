@@ -64,6 +64,7 @@ pub mod stack;
 mod sys;
 pub mod task;
 mod time;
+mod wait_list;
 
 pub use metrics::Metrics;
 pub use park::{Unparker, park, park_timeout, unparker, yield_now};

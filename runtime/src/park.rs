@@ -166,13 +166,6 @@ impl Wait {
         }
     }
 
-    /// Waits until somebody who claimed the waiter woke it, or unwinds as [`Wait::wait_until`] does.
-    #[inline]
-    pub(crate) fn wait(&self, retract: impl FnOnce() -> bool) {
-        let woken = self.wait_until(None, retract);
-        debug_assert!(woken, "without a deadline a wait ends by a claim or unwinds");
-    }
-
     /// Steps 2 and 3 of an interrupted wait.
     #[cold]
     fn settle(&self, task: &'static Task, interrupt: Option<Interrupt>, retracted: bool) -> bool {
