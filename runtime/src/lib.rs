@@ -52,6 +52,7 @@
 )]
 
 mod arch;
+mod atomic;
 pub mod cancel;
 pub mod chan;
 mod metrics;

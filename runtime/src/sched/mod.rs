@@ -18,6 +18,12 @@
 //! **Who runs here** is found from the stack pointer through the slot table of the arena, without a thread-local. On a stack that
 //! is not of the arena (the worker's own, or a foreign one) an `#[inline(never)]` look-up finds the worker of the OS thread.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for the scheduler of several workers, not wired in yet"))]
+pub(crate) mod idle;
 pub(crate) mod inject;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the scheduler of several workers, not wired in yet"))]
+pub(crate) mod injector;
 pub(crate) mod queue;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the scheduler of several workers, not wired in yet"))]
+pub(crate) mod ring;
 pub(crate) mod worker;
