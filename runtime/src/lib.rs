@@ -69,7 +69,7 @@ mod wait_list;
 
 pub use metrics::Metrics;
 pub use park::{Unparker, park, park_timeout, unparker, yield_now};
-pub use runtime::{Builder, Current, Handle, current};
-pub use spawn::{JoinHandle, spawn};
+pub use runtime::{Builder, Current, Handle, Runtime, StillRunning, current};
+pub use spawn::{JoinHandle, LocalJoinHandle, spawn, spawn_local};
 pub use task::JoinError;
 pub use time::sleep;

@@ -1,47 +1,93 @@
-#![allow(unsafe_code, reason = "the one promise a program makes, and the worker it starts")]
-//! The door: a builder, and handles to a runtime that runs.
+#![allow(unsafe_code, reason = "the one promise a program makes, and the workers it starts")]
+//! The door: a builder, a runtime of several workers, and handles to one that runs.
+//!
+//! A runtime is entered in one of two ways. [`Builder::run_local`] makes the calling thread its only worker and returns when everything
+//! has ended. [`Builder::build`] starts threads as workers, and returns a [`Runtime`] to spawn into and to wait in.
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::ptr;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use crate::arch;
 use crate::metrics::Metrics;
-use crate::sched::worker::{self, Worker};
+use crate::sched::idle::MAX_WORKERS;
+use crate::sched::scheduler::{Scheduler, Settings};
+use crate::sched::worker;
 use crate::spawn::{self, JoinHandle};
 use crate::stack::{Class, arena, overflow, watermark};
+use crate::sys;
 use crate::task::{Home, Id};
+use crate::time::Deadline;
 
 /// Settings of a runtime.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it runs"]
 pub struct Builder {
+    workers: Option<usize>,
+    pin_cores: bool,
     max_stacks: Option<usize>,
     main_stack_size: usize,
+    lifo_slot: bool,
 }
 
 impl Default for Builder {
     fn default() -> Builder {
-        Builder { max_stacks: None, main_stack_size: Class::ALL[Class::COUNT - 1].usable() }
+        Builder {
+            workers: None,
+            pin_cores: false,
+            max_stacks: None,
+            main_stack_size: Class::ALL[Class::COUNT - 1].usable(),
+            lifo_slot: true,
+        }
     }
 }
 
 impl Builder {
-    /// The defaults: as many stacks as the address space holds, the largest for the main coroutine.
+    /// The defaults: as many workers as CPUs, not pinned; as many stacks as the address space holds, the largest for the main coroutine;
+    /// the latest wake runs next.
     pub fn new() -> Builder {
         Builder::default()
     }
 
-    /// Bounds the coroutines that have a stack at one time, the main one included. Those above it wait, without a stack, for one to end.
+    /// How many workers [`Builder::build`] starts, 1 to 1024; by default one for each CPU that the calling thread may run on.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Whether [`Builder::build`] binds each worker to a CPU of its own, of those that the calling thread may run on. More workers than CPUs
+    /// go round.
+    pub fn pin_cores(mut self, pin: bool) -> Builder {
+        self.pin_cores = pin;
+        self
+    }
+
+    /// Bounds the coroutines that have a stack at one time, the main one included; each of several workers may have its equal share, rounded
+    /// up. Those above it wait, without a stack, for one to end.
     pub fn max_stacks(mut self, max: Option<usize>) -> Builder {
         self.max_stacks = max;
         self
     }
 
-    /// Asks for at least this many usable bytes of stack for the closure given to [`Builder::run_local`].
+    /// Asks for at least this many usable bytes of stack for the closure given to [`Builder::run_local`] or [`Runtime::block_on`].
     pub fn main_stack_size(mut self, bytes: usize) -> Builder {
         self.main_stack_size = bytes;
         self
+    }
+
+    /// Whether a coroutine that was just woken runs before those that wait in the queue, up to three times in a row.
+    ///
+    /// A pair that talks to each other stays quick beside others, which are delayed by at most that. Without it every wake queues up.
+    pub fn lifo_slot(mut self, on: bool) -> Builder {
+        self.lifo_slot = on;
+        self
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { max_stacks: self.max_stacks, lifo_slot: self.lifo_slot }
     }
 
     /// Runs `f` in a coroutine, with the calling OS thread as the only worker, and returns when it and every coroutine that was
@@ -79,12 +125,15 @@ impl Builder {
         let class = Class::for_bytes(self.main_stack_size)?;
         arena::get()?;
         overflow::prepare_thread()?;
-        let worker = Worker::new(self.max_stacks.unwrap_or(usize::MAX));
+        let scheduler = Scheduler::new(1, false, self.settings());
+        let worker = &scheduler.workers()[0];
         let (task, id) = worker.record();
-        // SAFETY: `run` returns only when the task has ended, so what `f` and its value borrow outlives it; and both stay on this thread.
-        unsafe { task.fill(id, Some("main".into()), class, Home::Here(Arc::as_ptr(&worker).cast()), f) };
+        let home = Home::Here(ptr::from_ref(worker).cast());
+        // SAFETY: `run_alone` returns only when the task has ended, so what `f` and its value borrow outlives it; and both stay on this
+        // thread.
+        unsafe { task.fill(id, Some("main".into()), class, home, f) };
         // SAFETY: the worker is new, and this thread has no other, as was just checked.
-        unsafe { worker.run(task) };
+        unsafe { worker.run_alone(task) };
         // SAFETY: the task has ended, and this is its only handle.
         let outcome = unsafe { task.outcome::<T>() };
         worker::release(task);
@@ -96,37 +145,278 @@ impl Builder {
             },
         }
     }
+
+    /// Starts the workers, each on an OS thread of its own.
+    ///
+    /// # Errors
+    /// If the number of workers is none that can be had, a thread cannot be started or pinned, or there is no address space for stacks.
+    ///
+    /// # Safety
+    /// No code that runs in this runtime's coroutines suspends
+    /// 1. inside a thread-local's initialiser or destructor (`process::exit` runs destructors on the stack it is called on), or
+    /// 2. inside the extent of a scoped thread-local (set, run a closure, restore).
+    pub unsafe fn build(self) -> io::Result<Runtime> {
+        let cpus = sys::allowed_cpus()?;
+        let workers = self.workers.unwrap_or(cpus.len());
+        if !(1..=MAX_WORKERS).contains(&workers) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("cannot start {workers} workers: a runtime has 1 to {MAX_WORKERS}"),
+            ));
+        }
+        let main_class = Class::for_bytes(self.main_stack_size)?;
+        arena::get()?;
+        let scheduler = Scheduler::new(workers, true, self.settings());
+        let left = Arc::new(Left::default());
+        let mut runtime = Runtime {
+            scheduler: Arc::clone(&scheduler),
+            threads: Vec::with_capacity(workers),
+            left,
+            main_class,
+        };
+        for index in 0..workers {
+            let cpu = self.pin_cores.then(|| cpus[index % cpus.len()]);
+            // If one fails, dropping `runtime` ends those before it.
+            runtime.start(index, cpu).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot start worker {index} of {workers}: {error}"))
+            })?;
+        }
+        Ok(runtime)
+    }
 }
+
+/// How many workers have left.
+#[derive(Debug, Default)]
+struct Left {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Left {
+    fn one_more(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `all` have left, or until the deadline. Returns whether they have.
+    fn wait(&self, all: usize, deadline: Option<Deadline>) -> bool {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count < all {
+            count = match deadline.map(Deadline::left) {
+                None => self.changed.wait(count).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => {
+                    self.changed.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+}
+
+/// Workers on threads of their own, and the coroutines they run.
+///
+/// ```
+/// use switchmark_runtime::{Builder, spawn};
+///
+/// // SAFETY: nothing here suspends in a thread-local's initialiser or destructor or under a scoped thread-local.
+/// let runtime = unsafe { Builder::new().workers(2).build()? };
+/// let sum: u64 = runtime.block_on(|| {
+///     let parts: Vec<_> = (0..10).map(|part| spawn(move || (part * 10..part * 10 + 10).sum::<u64>())).collect();
+///     parts.into_iter().map(|part| part.join().unwrap()).sum()
+/// });
+/// assert_eq!(sum, 4950);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Dropping it cancels every coroutine and waits for all of them to end.
+pub struct Runtime {
+    scheduler: Arc<Scheduler>,
+    threads: Vec<thread::JoinHandle<()>>,
+    left: Arc<Left>,
+    main_class: Class,
+}
+
+impl Runtime {
+    /// Settings of a runtime, to be built.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn start(&mut self, index: usize, cpu: Option<usize>) -> io::Result<()> {
+        let scheduler = Arc::clone(&self.scheduler);
+        let left = Arc::clone(&self.left);
+        let (report, ready) = std::sync::mpsc::sync_channel(1);
+        let body = move || {
+            let prepared = cpu.map_or(Ok(()), sys::pin_to).and_then(|()| overflow::prepare_thread());
+            let goes_on = prepared.is_ok();
+            let _ = report.send(prepared);
+            if goes_on {
+                // SAFETY: this thread is new, and each worker is started once.
+                unsafe { scheduler.workers()[index].run() };
+            }
+            drop(scheduler);
+            left.one_more();
+        };
+        self.threads.push(thread::Builder::new().name(format!("switchmark-{index}")).spawn(body)?);
+        ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended before it began")))
+    }
+
+    /// Runs `f` in a coroutine and waits for its end. `f` and what it returns may borrow: the caller waits. A panic of `f` goes on here.
+    ///
+    /// # Panics
+    /// On a worker of a runtime, whose coroutines would wait with it; there one spawns and joins. If `f` was given no stack.
+    pub fn block_on<T, F>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        assert!(
+            worker::here().is_none(),
+            "block_on() on a worker would block it and what runs there: spawn and join, or call it from another thread"
+        );
+        // SAFETY: `join` below is not left before the coroutine has ended: no coroutine runs this, so no cancellation unwinds it.
+        let handle = unsafe { spawn::submit(&self.scheduler, Some("main".into()), self.main_class, f) };
+        match handle.expect("a runtime takes work until it is dropped").join() {
+            Ok(value) => value,
+            Err(error) => match error.into_panic() {
+                Ok(payload) => std::panic::resume_unwind(payload),
+                Err(error) => panic!("{error}"),
+            },
+        }
+    }
+
+    /// A handle that spawns from anywhere.
+    pub fn handle(&self) -> Handle {
+        Handle { scheduler: Arc::clone(&self.scheduler) }
+    }
+
+    /// Starts a coroutine.
+    pub fn spawn<T, F>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle().spawn(f)
+    }
+
+    /// What the runtime has done so far, over all workers; a snapshot.
+    pub fn metrics(&self) -> Metrics {
+        self.scheduler.metrics()
+    }
+
+    /// Cancels every coroutine and waits for all to end, for at most `duration`.
+    ///
+    /// Those that have not ended by then are named in the error and run on: their workers and all that belongs to them are leaked.
+    ///
+    /// # Panics
+    /// In a coroutine of this runtime, which would wait for itself.
+    pub fn shutdown_timeout(mut self, duration: Duration) -> Result<(), StillRunning> {
+        self.end(Some(Deadline::after(duration)))
+    }
+
+    fn end(&mut self, deadline: Option<Deadline>) -> Result<(), StillRunning> {
+        let threads = std::mem::take(&mut self.threads);
+        if threads.is_empty() {
+            return Ok(());
+        }
+        self.scheduler.close();
+        if !self.left.wait(threads.len(), deadline) {
+            return Err(StillRunning { coroutines: self.scheduler.describe_tasks() });
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                unreachable!("a worker aborts rather than unwind");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
+        if worker::here().is_some_and(|here| ptr::eq(here.scheduler(), &raw const *self.scheduler)) {
+            // Nothing is waited for, so nothing hangs; what runs is cancelled, and its workers end by themselves.
+            self.scheduler.close();
+            self.threads.clear();
+            assert!(
+                thread::panicking(),
+                "a runtime was dropped in one of its own coroutines, which it would wait for: drop it elsewhere; its coroutines are \
+                 cancelled"
+            );
+            return;
+        }
+        let _ = self.end(None);
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("metrics", &self.metrics()).finish_non_exhaustive()
+    }
+}
+
+/// Coroutines that had not ended when [`Runtime::shutdown_timeout`] gave up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StillRunning {
+    coroutines: Vec<String>,
+}
+
+impl StillRunning {
+    /// A line for each: id, name, what it waits for and where.
+    pub fn coroutines(&self) -> &[String] {
+        &self.coroutines
+    }
+}
+
+impl fmt::Display for StillRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} coroutines have not ended", self.coroutines.len())?;
+        self.coroutines.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for StillRunning {}
 
 /// A runtime, from anywhere: cheap to clone, and it keeps nothing running.
 #[derive(Clone)]
 pub struct Handle {
-    worker: Arc<Worker>,
+    scheduler: Arc<Scheduler>,
 }
 
 impl Handle {
     /// The runtime this code runs in, if it runs in a coroutine.
     pub fn try_current() -> Option<Handle> {
         // SAFETY: the task runs this, so it has not ended.
-        Some(Handle { worker: unsafe { worker::share(worker::current()?) } })
+        Some(Handle { scheduler: unsafe { worker::share(worker::current()?) } })
     }
 
     /// Starts a coroutine from any OS thread.
     ///
     /// # Panics
-    /// If the runtime has ended: its `run_local` has returned.
+    /// If the runtime has ended: its `run_local` has returned, or it was dropped.
     #[track_caller]
     pub fn spawn<T, F>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn::onto(&self.worker, f).expect("cannot spawn: the runtime has ended, its run_local has returned")
+        // SAFETY: closure and value borrow nothing.
+        let handle = unsafe { spawn::submit(&self.scheduler, None, spawn::default_class(), f) };
+        handle.expect("cannot spawn: the runtime has ended, its run_local has returned or it was dropped")
+    }
+
+    /// How many workers the runtime has.
+    pub fn workers(&self) -> usize {
+        self.scheduler.workers().len()
     }
 
     /// What the runtime has done so far; a snapshot if it runs on another thread.
     pub fn metrics(&self) -> Metrics {
-        Metrics::read(&self.worker.counters)
+        self.scheduler.metrics()
     }
 }
 

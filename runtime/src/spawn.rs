@@ -21,17 +21,17 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cancel::{self, Unsupported};
 use crate::park::Wait;
+use crate::sched::scheduler::Scheduler;
 use crate::sched::worker::{self, Worker};
 use crate::stack::{Class, DEFAULT_BYTES};
-use crate::task::{Home, Id, JoinError, Kind, Task};
+use crate::task::{Home, Id, JoinError, Kind, Records, Task};
 use crate::time::Deadline;
 
-/// Starts a coroutine on the worker this runs on.
+/// Starts a coroutine in the runtime this runs in. Until it has started, any worker may take it; from then on it stays.
 ///
 /// # Panics
 /// Outside a coroutine; there a `Handle` spawns.
@@ -42,63 +42,143 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let Some(me) = worker::current() else { nowhere() };
-    on(worker::of(me), me.worker.get(), None, default_class(), f)
+    // SAFETY: closure and value are `'static` and `Send`.
+    unsafe { on(here(), None, default_class(), f) }
 }
 
-fn default_class() -> Class {
+/// Starts a coroutine that never leaves this worker, so that it may capture and return what is not `Send`.
+///
+/// ```compile_fail,E0277
+/// // Its value stays on this thread, and so does the handle.
+/// let unit = switchmark_runtime::spawn_local(|| std::rc::Rc::new(1));
+/// std::thread::spawn(move || unit.join());
+/// ```
+///
+/// # Panics
+/// Outside a coroutine.
+#[inline]
+#[track_caller]
+pub fn spawn_local<T, F>(f: F) -> LocalJoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let worker = here();
+    let (task, id) = worker.record();
+    // SAFETY: closure and value are `'static`; the task belongs to this worker, and the handle stays on its thread.
+    unsafe { task.fill(id, None, default_class(), home_of(worker), f) };
+    worker.adopt(task);
+    LocalJoinHandle { handle: JoinHandle { task, value: PhantomData }, stays: PhantomData }
+}
+
+/// The worker of the coroutine this runs in.
+#[inline]
+#[track_caller]
+fn here() -> &'static Worker {
+    match worker::current() {
+        Some(me) => worker::of(me),
+        None => nowhere(),
+    }
+}
+
+fn home_of(worker: &Worker) -> Home {
+    Home::Here(ptr::from_ref(worker).cast())
+}
+
+pub(crate) const fn default_class() -> Class {
     const { Class::ALL[1] }
 }
 
-const _: () = assert!(Class::ALL[1].usable() == DEFAULT_BYTES);
+const _: () = assert!(default_class().usable() == DEFAULT_BYTES);
 
 #[cold]
 #[inline(never)]
 #[track_caller]
 fn nowhere() -> ! {
     panic!(
-        "spawn() outside a coroutine: call it inside Builder::run_local, or use the spawn of a Handle taken there by \
-         Handle::try_current"
+        "spawn() outside a coroutine: call it inside Builder::run_local or Runtime::block_on, or use the spawn of a Handle, which \
+         Handle::try_current() or Runtime::handle() gives"
     )
 }
 
-/// Spawns onto the worker whose thread this is; `owner` is the pointer to it that a record keeps.
+/// Spawns from a worker's own thread.
+///
+/// # Safety
+/// What `f` borrows outlives the coroutine, and what its value borrows the taking of the value. Both are `Send`.
 #[inline]
-fn on<T, F>(worker: &Worker, owner: *const (), name: Option<Box<str>>, class: Class, f: F) -> JoinHandle<T>
+pub(crate) unsafe fn on<T, F>(worker: &Worker, name: Option<Box<str>>, class: Class, f: F) -> JoinHandle<T>
 where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
+    F: FnOnce() -> T,
 {
     let (task, id) = worker.record();
-    // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { task.fill(id, name, class, Home::Here(owner), f) };
-    worker.adopt(task);
+    if worker.is_alone() {
+        // SAFETY: the caller's contract.
+        unsafe { task.fill(id, name, class, home_of(worker), f) };
+        worker.adopt(task);
+    } else {
+        // SAFETY: the caller's contract.
+        unsafe { task.fill(id, name, class, Home::Nowhere, f) };
+        worker.offer(task);
+    }
     JoinHandle { task, value: PhantomData }
 }
 
-/// Spawns onto a worker from any thread; `None` if its `run_local` has returned.
-pub(crate) fn onto<T, F>(worker: &Arc<Worker>, f: F) -> Option<JoinHandle<T>>
+/// Spawns into a runtime from any thread; `None` if it has ended.
+///
+/// # Safety
+/// As for [`on`].
+pub(crate) unsafe fn submit<T, F>(
+    scheduler: &Scheduler,
+    name: Option<Box<str>>,
+    class: Class,
+    f: F,
+) -> Option<JoinHandle<T>>
 where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
+    F: FnOnce() -> T,
 {
-    let owner = Arc::as_ptr(worker);
-    if worker::here().is_some_and(|here| ptr::eq(here, owner)) {
-        return Some(on(worker, owner.cast(), None, default_class(), f));
+    if let Some(here) = worker::here().filter(|here| ptr::eq(here.scheduler(), scheduler)) {
+        // SAFETY: the caller's contract.
+        return Some(unsafe { on(here, name, class, f) });
     }
-    let records = crate::task::Records::new();
-    let task = records.take();
-    let id = crate::task::id_block();
-    // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { task.fill(id, None, default_class(), Home::There(owner.cast()), f) };
-    if worker.adopt_remotely(task).is_ok() {
-        return Some(JoinHandle { task, value: PhantomData });
-    }
-    // SAFETY: refused, so nobody else knows the record, and its closure never ran.
+    let only = scheduler.is_alone().then(|| &scheduler.workers()[0]);
+    let home = only.map_or(Home::Nowhere, |worker| Home::There(ptr::from_ref(worker).cast()));
+    // SAFETY: the caller's contract.
+    let task = unsafe { fill_outside(name, class, home, f) };
+    let taken = match only {
+        Some(worker) => worker.adopt_remotely(task).is_ok(),
+        None => scheduler.submit(task).is_ok(),
+    };
+    // SAFETY: the record was filled just now, and if it was not taken nobody else knows it.
+    taken.then_some(JoinHandle { task, value: PhantomData }).or_else(|| unsafe { take_back(task) })
+}
+
+/// Fills a record on a thread that has no worker to give it one.
+///
+/// # Safety
+/// As for [`on`].
+unsafe fn fill_outside<T, F: FnOnce() -> T>(
+    name: Option<Box<str>>,
+    class: Class,
+    home: Home,
+    f: F,
+) -> &'static Task {
+    let task = Records::new().take();
+    // SAFETY: the caller's contract.
+    unsafe { task.fill(crate::task::id_block(), name, class, home, f) };
+    task
+}
+
+/// Drops a closure that no worker took.
+///
+/// # Safety
+/// Nobody else knows the record.
+#[cold]
+unsafe fn take_back<T>(task: &'static Task) -> Option<JoinHandle<T>> {
+    // SAFETY: its closure never ran, and the record is the caller's.
     unsafe { task.give_up(None) };
-    // SAFETY: the outcome is the error just put there.
+    // SAFETY: the outcome is the one just put there.
     unsafe { task.drop_outcome() };
-    records.give(task);
+    crate::task::recycle(task);
     None
 }
 
@@ -108,6 +188,7 @@ where
 pub struct Builder {
     name: Option<Box<str>>,
     stack_size: Option<usize>,
+    worker: Option<usize>,
 }
 
 impl Builder {
@@ -128,7 +209,13 @@ impl Builder {
         self
     }
 
-    /// Starts the coroutine. Fails if no class has so large a stack.
+    /// Starts the coroutine on this worker, counted from 0, instead of wherever there is time for it.
+    pub fn worker(mut self, index: usize) -> Builder {
+        self.worker = Some(index);
+        self
+    }
+
+    /// Starts the coroutine. Fails if no class has so large a stack, there is no such worker, or the runtime is ending.
     ///
     /// # Panics
     /// Outside a coroutine.
@@ -139,8 +226,27 @@ impl Builder {
         T: Send + 'static,
     {
         let class = self.stack_size.map_or(Ok(default_class()), Class::for_bytes)?;
-        let Some(me) = worker::current() else { nowhere() };
-        Ok(on(worker::of(me), me.worker.get(), self.name, class, f))
+        let here = here();
+        let Some(index) = self.worker else {
+            // SAFETY: closure and value are `'static` and `Send`.
+            return Ok(unsafe { on(here, self.name, class, f) });
+        };
+        let Some(there) = here.scheduler().workers().get(index) else {
+            let text = format!(
+                "cannot spawn on worker {index}: the runtime has {}, counted from 0",
+                here.scheduler().workers().len()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let home = Home::There(ptr::from_ref(there).cast());
+        // SAFETY: closure and value are `'static` and `Send`.
+        let task = unsafe { fill_outside(self.name, class, home, f) };
+        if there.adopt_remotely(task).is_err() {
+            // SAFETY: refused, so nobody else knows the record.
+            let _: Option<JoinHandle<T>> = unsafe { take_back(task) };
+            return Err(io::Error::other(format!("cannot spawn on worker {index}: the runtime is ending")));
+        }
+        Ok(JoinHandle { task, value: PhantomData })
     }
 }
 
@@ -236,5 +342,46 @@ impl<T> Drop for JoinHandle<T> {
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle").field("id", &self.id()).field("finished", &self.is_finished()).finish()
+    }
+}
+
+/// The end of a coroutine that stays on its worker; the handle stays there too. Dropping it detaches the coroutine.
+pub struct LocalJoinHandle<T> {
+    handle: JoinHandle<T>,
+    stays: PhantomData<*const ()>,
+}
+
+impl<T> LocalJoinHandle<T> {
+    /// As [`JoinHandle::join`].
+    #[track_caller]
+    pub fn join(self) -> Result<T, JoinError> {
+        self.handle.join()
+    }
+
+    /// As [`JoinHandle::join_timeout`].
+    #[track_caller]
+    pub fn join_timeout(self, duration: Duration) -> Result<Result<T, JoinError>, Self> {
+        self.handle.join_timeout(duration).map_err(|handle| LocalJoinHandle { handle, stays: PhantomData })
+    }
+
+    /// As [`JoinHandle::cancel`].
+    pub fn cancel(&self) -> Result<(), Unsupported> {
+        self.handle.cancel()
+    }
+
+    /// As [`JoinHandle::is_finished`].
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// As [`JoinHandle::id`].
+    pub fn id(&self) -> Id {
+        self.handle.id()
+    }
+}
+
+impl<T> fmt::Debug for LocalJoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LocalJoinHandle").field(&self.handle).finish()
     }
 }

@@ -142,6 +142,27 @@ pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32, timeout: Option<
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout) };
 }
 
+/// CPUs that the calling thread may run on.
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: all zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes into the set, whose size it is told.
+    done(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) })?;
+    let limit = usize::try_from(libc::CPU_SETSIZE).expect("a small positive number");
+    // SAFETY: the number is below the size of the set.
+    Ok((0..limit).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// Lets the calling thread run on this CPU only.
+pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
+    // SAFETY: all zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number came out of a set of this size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: reads the set, whose size it is told.
+    done(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })
+}
+
 /// Nanoseconds of a clock that only goes forward.
 pub(crate) fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

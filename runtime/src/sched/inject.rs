@@ -1,6 +1,6 @@
 //! The inbox of a worker: the only door through which other OS threads reach it.
 //!
-//! One word: null, [`SLEEPING`], [`CLOSED`], or the newest of a list of tasks linked through their records. Anybody pushes,
+//! One word: null, [`SLEEPING`], [`CLOSED`], [`NUDGED`], or the newest of a list of tasks linked through their records. Anybody pushes,
 //! the worker takes the whole list at once, so no place of the list is ever popped concurrently and reuse of records does no harm.
 //!
 //! Sleep is a value of the same word, so no wake can slip between the last look and the sleep:
@@ -9,6 +9,8 @@
 //! 2. It waits on the futex of the word's low half while that reads SLEEPING. Addresses of records are multiples of 128. When it comes back,
 //!    it exchanges SLEEPING for null, unless a task is there.
 //! 3. A pusher replaces whatever is there. If that was SLEEPING, it alone wakes the worker.
+//!
+//! NUDGED holds no task: it makes the worker look around, and a worker about to sleep stay awake.
 //!
 //! CLOSED is the end: the worker exchanges null for it when no task is left, and pushes fail from then on.
 
@@ -22,6 +24,7 @@ use crate::task::{self, Task};
 /// Fits the futex's four bytes.
 const SLEEPING: u32 = 1;
 const CLOSED: u32 = 2;
+const NUDGED: u32 = 3;
 
 #[derive(Debug, Default)]
 #[repr(align(64))] // Written by other threads: not in a line the worker writes at every switch.
@@ -50,7 +53,7 @@ impl Inbox {
         loop {
             let below = match newest.addr() {
                 addr if addr == CLOSED as usize => return Err(Closed),
-                addr if addr == SLEEPING as usize => ptr::null_mut(),
+                addr if addr <= NUDGED as usize => ptr::null_mut(),
                 _ => newest,
             };
             // Relaxed: published by the exchange.
@@ -68,11 +71,29 @@ impl Inbox {
         }
     }
 
+    /// Makes the worker look around, and wakes it if it sleeps.
+    pub(crate) fn nudge(&self) {
+        let nudged = ptr::without_provenance_mut(NUDGED as usize);
+        let from = |addr: u32| ptr::without_provenance_mut(addr as usize);
+        // Release, twice: pairs with the Acquire in `take`; what the caller did before is seen by the worker that looks around.
+        let slept =
+            self.newest.compare_exchange(from(SLEEPING), nudged, Ordering::Release, Ordering::Relaxed);
+        if slept.is_ok() {
+            sys::futex_wake(&raw const self.newest);
+        } else {
+            // If it fails, there are tasks to take, or it goes to sleep just now, or it has left.
+            let awake = self.newest.compare_exchange(from(0), nudged, Ordering::Release, Ordering::Relaxed);
+            if awake.is_err_and(|now| now.addr() == SLEEPING as usize) {
+                self.nudge();
+            }
+        }
+    }
+
     /// Takes all tasks, calling `each` in the order in which they came.
     pub(crate) fn take(&self, mut each: impl FnMut(&'static Task)) {
         // Acquire: pairs with the Release in `push`; later pushes form a release sequence with it.
         let mut newest = self.newest.swap(ptr::null_mut(), Ordering::Acquire);
-        if newest.addr() <= CLOSED as usize {
+        if newest.addr() <= NUDGED as usize {
             return;
         }
         let mut oldest: *mut Task = ptr::null_mut();

@@ -116,13 +116,6 @@ impl<T> Injector<T> {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
-
-    /// [`Injector::close`] if nothing is queued; whether it is closed now.
-    pub(crate) fn close_if_empty(&self) -> bool {
-        let mut queue = self.lock();
-        queue.closed |= queue.elements.is_empty();
-        queue.closed
-    }
 }
 
 #[cfg(all(test, not(loom), not(shuttle)))]
@@ -176,7 +169,6 @@ mod tests {
     fn after_the_end_pushes_are_given_back_and_the_rest_is_taken() {
         let injector = Injector::new();
         injector.push(element(1)).unwrap();
-        assert!(!injector.close_if_empty(), "something is queued");
         injector.push(element(2)).unwrap();
         injector.close();
         assert_eq!(injector.push(element(3)), Err(Closed(element(3))));
@@ -186,14 +178,6 @@ mod tests {
             (injector.pop(), injector.pop(), injector.pop()),
             (Some(element(1)), Some(element(2)), None)
         );
-        assert!(injector.close_if_empty());
-    }
-
-    #[test]
-    fn an_empty_injector_closes() {
-        let injector = Injector::new();
-        assert!(injector.close_if_empty());
-        assert_eq!(injector.push(element(1)), Err(Closed(element(1))));
     }
 
     #[cfg(debug_assertions)]

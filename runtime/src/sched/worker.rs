@@ -14,21 +14,30 @@
 //! **No stack.** A task for which no stack can be had waits aside while others run, and is tried again when one ends. When none can
 //! run, the oldest ends with `NoStack`.
 //!
-//! **How long a worker lives.** `run_local` holds it until every task has ended. A task that has not ended therefore vouches for its
-//! worker; handles count references of their own; and a waker on another thread, whose task may be the last and end at once, holds
-//! one while it pushes.
+//! **Where tasks wait for their turn.** Those that have started in `queue`, private to the worker; with several workers, those that have not in
+//! `ring`, from which other workers steal, and picks alternate between the two. A worker that is alone needs no ring: both kinds go to `queue`.
+//! A wake-up may take the slot `latest` and run next ([`LATEST_IN_A_ROW`]).
+//!
+//! **Searching.** Only the worker's own stack looks further, when there is nothing here: the injector, then the rings of others, then sleep,
+//! as `idle` orders it. A task that came from there belongs to this worker from its first look on.
+//!
+//! **How long a worker lives.** As long as its scheduler, which `run_local` or the worker's thread holds until every task of the worker has
+//! ended. A task that has not ended therefore vouches for its worker; handles count references of their own; and a waker on another
+//! thread, whose task may be the last and end at once, holds one while it pushes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread::panicking;
 
 use super::inject::{Closed, Inbox};
 use super::queue::Fifo;
+use super::ring::Ring;
+use super::scheduler::Scheduler;
 use crate::arch;
 use crate::metrics::Counters;
 use crate::park::Waiter;
@@ -55,6 +64,8 @@ static GUESS: AtomicPtr<Worker> = AtomicPtr::new(ptr::null_mut());
 pub(crate) struct Worker {
     // The switch path, on neighbouring lines.
     queue: Fifo<&'static Task>,
+    /// The task that was woken last, if it is to run next.
+    latest: Cell<*const Task>,
     current: Cell<*const Task>,
     /// Saved context of the worker's own stack.
     root: Cell<*mut u8>,
@@ -71,20 +82,47 @@ pub(crate) struct Worker {
     starved: RefCell<VecDeque<(&'static Task, io::Error)>>,
     /// Picks until the worker looks beyond its queue.
     patience: Cell<u32>,
+    /// How often in a row the slot may still be used while others wait.
+    latest_left: Cell<u32>,
+    /// Whether wake-ups take the slot.
+    lifo_slot: bool,
+    /// No other worker could take work from here or bring some.
+    alone: bool,
+    /// Runs until the runtime is closed; else until nothing is left.
+    serves: bool,
+    /// Whether the ring is next to be asked first.
+    ring_first: Cell<bool>,
+    index: usize,
+    /// Where a search began last.
+    victim: Cell<usize>,
+    /// The scheduler it is part of. A pointer into the `Arc`, so that a count can be taken through it.
+    scheduler: Cell<*const Scheduler>,
+    /// Everything was cancelled, as the runtime is ending.
+    swept: Cell<bool>,
     deadlines: RefCell<Deadlines>,
     /// Tasks whose wait began while somebody on this thread was unwinding, and which are not cancelled until nobody is.
     deferred: RefCell<Vec<&'static Task>>,
     /// Tasks that have ended while a cancellation was on its way to them.
     strays: Cell<usize>,
     inbox: Inbox,
+    /// Tasks that have not started and belong to nobody yet; unused by a worker that is alone.
+    ring: Ring<Task>,
 }
+
+/// Times in a row that the task woken last may run before one that waits in a queue: as many as tokio allows. A pair that wakes each other
+/// goes at full speed when nobody else wants to run, and delays the others by so many turns when somebody does. A bound by time would
+/// need a clock in the path of each hand-over.
+const LATEST_IN_A_ROW: u32 = 3;
+
+/// Spawns between two looks at how many coroutines are alive, with several workers.
+const SAMPLE_EVERY: u64 = 64;
 
 /// Picks between two looks at deadlines and whatever else lies beyond the queue; as many as in Go's scheduler, a prime so that it falls in step
 /// with no pattern of the program.
 const PATIENCE: u32 = 61;
 
-// SAFETY: other threads reach a worker through handles and tasks, and use of it only `inbox`, `counters` and its address; every other
-// field is for functions that first made sure they run on the worker's own thread ([`here`]).
+// SAFETY: other threads reach a worker through handles, tasks and its scheduler, and use of it only `inbox`, `ring` as thieves may,
+// `counters`, what never changes, and its address; every other field is for functions that first made sure they run on the worker's own thread ([`here`]).
 unsafe impl Sync for Worker {}
 // SAFETY: it may be dropped by whoever has the last reference, when no task is left and nothing in it is tied to a thread.
 unsafe impl Send for Worker {}
@@ -117,7 +155,8 @@ pub(crate) fn of_thread() -> Option<&'static Worker> {
 /// The worker of a task that has not ended.
 #[inline(always)]
 pub(crate) fn of(task: &Task) -> &'static Worker {
-    let worker: *const Worker = task.worker.get().cast();
+    // Relaxed: set before the task could be found by anybody who asks, by its own thread or under ASSIGNED.
+    let worker: *const Worker = task.worker.load(Ordering::Relaxed).cast_const().cast();
     // Relaxed: a guess, checked against the record.
     let guess = GUESS.load(Ordering::Relaxed);
     // Hidden, or the compiler would use that both are equal and wait for the record after all.
@@ -126,16 +165,16 @@ pub(crate) fn of(task: &Task) -> &'static Worker {
     unsafe { &*worker }
 }
 
-/// One more count of a task's worker. From the record's pointer, as a reference to the worker does not reach the counts beside it.
+/// One more count of the scheduler of a task's worker. Through pointers, as a reference to the worker does not reach the counts beside it.
 ///
 /// # Safety
 /// The task has not ended.
-pub(crate) unsafe fn share(task: &Task) -> Arc<Worker> {
-    let worker: *const Worker = task.worker.get().cast();
-    // SAFETY: a task that has not ended keeps its worker alive (see the head), in the `Arc` that `new` made.
-    unsafe { Arc::increment_strong_count(worker) };
+pub(crate) unsafe fn share(task: &Task) -> Arc<Scheduler> {
+    let scheduler = of(task).scheduler.get();
+    // SAFETY: a task that has not ended keeps its worker alive (see the head), and the worker lies in this `Arc`.
+    unsafe { Arc::increment_strong_count(scheduler) };
     // SAFETY: the count just taken.
-    unsafe { Arc::from_raw(worker) }
+    unsafe { Arc::from_raw(scheduler) }
 }
 
 /// The worker whose thread this is.
@@ -160,8 +199,9 @@ pub(crate) fn wake(task: &'static Task) {
 
 #[cold]
 fn wake_elsewhere(task: &'static Task) {
+    let worker = of(task);
     // SAFETY: the task we claimed has not ended. The count outlives the push, after which the task, and with it the worker, may end.
-    let worker = unsafe { share(task) };
+    let _alive = unsafe { share(task) };
     if task.word.wake() {
         worker.inbox.push(task).expect("a worker with a live task takes it");
     }
@@ -170,8 +210,9 @@ fn wake_elsewhere(task: &'static Task) {
 /// Puts a task into its worker's inbox, as `Word::cancel` told the caller to.
 #[cold]
 pub(crate) fn poke(task: &'static Task) {
+    let worker = of(task);
     // SAFETY: the task may have ended, but its worker waits until what `Word::cancel` announced has arrived.
-    let worker = unsafe { share(task) };
+    let _alive = unsafe { share(task) };
     worker.inbox.push(task).expect("a worker that was announced a cancellation waits for it");
 }
 
@@ -187,10 +228,10 @@ pub(crate) fn release(task: &'static Task) {
 }
 
 impl Worker {
-    pub(crate) fn new(max_bound: usize) -> Arc<Worker> {
-        overflow::describe_tasks_with(describe);
-        Arc::new(Worker {
+    pub(super) fn new(index: usize, alone: bool, serves: bool, max_bound: usize, lifo_slot: bool) -> Worker {
+        Worker {
             queue: Fifo::new(),
+            latest: Cell::new(ptr::null()),
             current: Cell::new(ptr::null()),
             root: Cell::new(ptr::null_mut()),
             counters: Counters::default(),
@@ -203,11 +244,47 @@ impl Worker {
             next_id: Cell::new(0),
             starved: RefCell::default(),
             patience: Cell::new(PATIENCE),
+            latest_left: Cell::new(LATEST_IN_A_ROW),
+            lifo_slot,
+            alone,
+            serves,
+            ring_first: Cell::new(false),
+            index,
+            victim: Cell::new(index),
+            scheduler: Cell::new(ptr::null()),
+            swept: Cell::new(false),
             deadlines: RefCell::default(),
             deferred: RefCell::default(),
             strays: Cell::new(0),
             inbox: Inbox::default(),
-        })
+            ring: Ring::new(),
+        }
+    }
+
+    /// Tells a new worker which scheduler it is part of.
+    pub(super) fn belong_to(&self, scheduler: *const Scheduler) {
+        self.scheduler.set(scheduler);
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        // SAFETY: set when the worker was made, and the worker lies in it.
+        unsafe { &*self.scheduler.get() }
+    }
+
+    /// Whether no other worker could take work from here or bring some.
+    #[inline(always)]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Whether there is work here that others may take; from any thread.
+    pub(super) fn has_unstarted(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// Makes the worker look around, from any thread.
+    pub(super) fn nudge(&self) {
+        self.inbox.nudge();
     }
 
     /// A record for a task of this worker, from its own thread.
@@ -226,14 +303,52 @@ impl Worker {
         id
     }
 
-    /// Takes a filled record on and makes it runnable, on the worker's own thread.
+    /// Takes a filled record on that belongs to this worker and makes it runnable, on the worker's own thread.
     #[inline]
     pub(crate) fn adopt(&self, task: &'static Task) {
         self.count_in();
         self.counters.spawned.bump();
-        self.counters.peak_live.raise(self.counters.spawned.get() - self.counters.ended.get());
+        if self.alone {
+            self.counters.peak_live.raise(self.counters.spawned.get() - self.counters.ended.get());
+        }
         // SAFETY: `count_in` made room, and a new task is in no queue.
         unsafe { self.queue.push(task) };
+    }
+
+    /// Takes a filled record on that belongs to nobody, for whoever comes first, on the worker's own thread.
+    #[inline]
+    pub(crate) fn offer(&self, task: &'static Task) {
+        self.counters.spawned.bump();
+        if self.counters.spawned.get().is_multiple_of(SAMPLE_EVERY) {
+            self.scheduler().sample_live();
+        }
+        self.ring.push(NonNull::from(task), |half| self.hand_out(half));
+        self.scheduler().wake_one();
+    }
+
+    /// The ring is full: the newer half goes to the injector, or, when that takes nothing any more, is ours for good.
+    #[cold]
+    fn hand_out(&self, half: &[NonNull<Task>]) {
+        if self.scheduler().injector.push_batch(half).is_err() {
+            for task in half {
+                self.take_on(task::from_non_null(*task));
+            }
+        }
+    }
+
+    /// Takes a task into the private queue that belonged to nobody.
+    fn take_on(&self, task: &'static Task) {
+        self.claim(task);
+        // SAFETY: `claim` made room, and the task came out of the only queue it was in.
+        unsafe { self.queue.push(task) };
+    }
+
+    /// Makes a task this worker's for life that belonged to nobody.
+    fn claim(&self, task: &'static Task) {
+        self.count_in();
+        // Relaxed: published by `assign`.
+        task.worker.store(ptr::from_ref(self).cast_mut().cast(), Ordering::Relaxed);
+        task.word.assign();
     }
 
     #[inline]
@@ -243,7 +358,7 @@ impl Worker {
         self.queue.reserve(live);
     }
 
-    /// Takes a filled record on from any thread.
+    /// Takes a filled record on that belongs to this worker, from any thread.
     pub(crate) fn adopt_remotely(&self, task: &'static Task) -> Result<(), Closed> {
         self.inbox.push(task)
     }
@@ -278,7 +393,17 @@ impl Worker {
         let WaitState { phase, interrupt, .. } = task.wait.get();
         task.wait.set(WaitState { phase: Phase::Runnable, woken: true, interrupt });
         if phase != Phase::Runnable {
-            // SAFETY: a live task has a place, and one that waits is in no queue.
+            self.make_runnable(task);
+        }
+    }
+
+    /// A task that waited is to run next, or soon.
+    #[inline(always)]
+    fn make_runnable(&self, task: &'static Task) {
+        task.waits_no_more();
+        let task = if self.lifo_slot { task::from_ptr(self.latest.replace(task)) } else { Some(task) };
+        if let Some(task) = task {
+            // SAFETY: a live task has a place; one that waited is in no queue, and one that was in the slot neither.
             unsafe { self.queue.push(task) };
         }
     }
@@ -291,6 +416,7 @@ impl Worker {
             Phase::Waits | Phase::Runnable => false,
         };
         if allowed {
+            task.waits_no_more();
             task.wait.set(WaitState { phase: Phase::Runnable, woken: false, interrupt: Some(why) });
             // SAFETY: a live task has a place, and one that waits is in no queue.
             unsafe { self.queue.push(task) };
@@ -312,11 +438,14 @@ impl Worker {
         self.deferred.borrow_mut().push(me);
     }
 
-    /// Looks beyond the queue: at deadlines that have come and cancellations that were deferred.
+    /// Looks beyond the queue: at deadlines that have come, cancellations that were deferred, work from outside, and the end.
     #[cold]
     #[inline(never)]
     fn look_around(&self) {
         self.patience.set(PATIENCE);
+        if self.serves {
+            self.look_outside();
+        }
         if !self.deadlines.borrow().is_empty() {
             let now = Deadlines::now();
             loop {
@@ -344,6 +473,32 @@ impl Worker {
         }
     }
 
+    #[cold]
+    fn look_outside(&self) {
+        let scheduler = self.scheduler();
+        if !self.alone {
+            scheduler.sample_live();
+        }
+        if let Some(task) = scheduler.injector.pop() {
+            self.take_on(task::from_non_null(task));
+        }
+        if scheduler.is_closing() && !self.swept.replace(true) {
+            self.sweep();
+        }
+    }
+
+    /// Cancels every task of this worker, as the runtime is ending. Those that start from now on are cancelled by `bind`.
+    fn sweep(&self) {
+        arena::for_each_task(|task| {
+            let task = task::from_ptr(task.cast()).expect("an occupant is a record");
+            // Relaxed: compared only; if it is ours, this thread wrote it.
+            if ptr::eq(task.worker.load(Ordering::Relaxed).cast_const().cast(), self) {
+                // Unsupported where nothing unwinds: then the tasks are waited for as they are.
+                let _ = crate::cancel::request(task);
+            }
+        });
+    }
+
     /// The next task to run, with a stack.
     #[inline(always)]
     fn pick(&self) -> Option<&'static Task> {
@@ -355,8 +510,41 @@ impl Worker {
         if self.inbox.may_have_some() {
             self.open_inbox();
         }
-        let task = self.queue.pop()?;
+        if let Some(task) = task::from_ptr(self.latest.get()) {
+            self.latest.set(ptr::null());
+            let delays_nobody = self.queue.is_empty() && (self.alone || self.ring.is_empty());
+            if delays_nobody || self.has_its_turn(task) {
+                return Some(task);
+            }
+        }
+        let task = if self.alone { self.queue.pop()? } else { self.pick_in_turn()? };
         if task.sp.get().is_null() { self.pick_from(task) } else { Some(task) }
+    }
+
+    /// Whether the task from the slot may run before others that wait. If that was so often enough in a row, it queues up.
+    #[inline]
+    fn has_its_turn(&self, task: &'static Task) -> bool {
+        if let Some(left) = self.latest_left.get().checked_sub(1) {
+            self.latest_left.set(left);
+            return true;
+        }
+        self.latest_left.set(LATEST_IN_A_ROW);
+        // SAFETY: a live task has a place, and this one came out of the slot.
+        unsafe { self.queue.push(task) };
+        false
+    }
+
+    /// Started and unstarted tasks in turn.
+    #[inline(never)]
+    fn pick_in_turn(&self) -> Option<&'static Task> {
+        let unstarted = || self.ring.pop().map(task::from_non_null).inspect(|task| self.claim(task));
+        let ring_first = self.ring_first.get();
+        self.ring_first.set(!ring_first);
+        if ring_first {
+            unstarted().or_else(|| self.queue.pop())
+        } else {
+            self.queue.pop().or_else(unstarted)
+        }
     }
 
     /// Continues a pick with a task that has no stack yet.
@@ -374,11 +562,74 @@ impl Worker {
         next
     }
 
+    /// Looks for work with others; counted as searching from then on, if `searching` says so.
+    fn search(&self, searching: &mut bool) -> Option<&'static Task> {
+        let scheduler = self.scheduler();
+        let workers = scheduler.workers();
+        let share = scheduler.injector.len() / workers.len() + 1;
+        if let Some(task) = scheduler.injector.pop_batch(share, &self.ring) {
+            return Some(task::from_non_null(task));
+        }
+        *searching = *searching || scheduler.idle.begin_search();
+        if !*searching {
+            return None;
+        }
+        for step in 0..workers.len() {
+            let victim = (self.victim.get() + step) % workers.len();
+            if victim == self.index {
+                continue;
+            }
+            if let Some(task) = workers[victim].ring.steal_into(&self.ring) {
+                self.victim.set(victim);
+                self.counters.steals.bump();
+                return Some(task::from_non_null(task));
+            }
+        }
+        None
+    }
+
+    /// Ends a search, when there is something to run. The last searcher wakes another: where this came from there may be more.
+    fn stop_searching(&self, searching: &mut bool) {
+        if mem::take(searching) && self.scheduler().idle.end_search() {
+            self.scheduler().wake_one();
+        }
+    }
+
+    /// Sleeps until somebody has something for this worker. Returns whether it is counted as searching on waking.
+    fn sleep(&self, searching: bool) -> bool {
+        let next = self.deadlines.borrow_mut().next();
+        let timeout = next.map(Deadline::left);
+        if !self.serves {
+            if self.inbox.sleep(timeout) {
+                self.counters.sleeps.bump();
+            }
+            return false;
+        }
+        let scheduler = self.scheduler();
+        let nobody_searches = scheduler.idle.sleep(self.index, searching);
+        let look = nobody_searches && scheduler.has_work() || scheduler.is_closing() && !self.swept.get();
+        if !look && self.inbox.sleep(timeout) {
+            self.counters.sleeps.bump();
+        }
+        scheduler.idle.rise(self.index)
+    }
+
+    /// Whether nothing is left here, and nothing can come, but through the inbox.
+    fn is_through(&self) -> bool {
+        let over = !self.serves
+            || self.scheduler().is_closing() && self.swept.get() && self.scheduler().injector.is_empty();
+        over && self.live.get() == 0 && self.strays.get() == 0
+    }
+
     fn bind(&self, task: &'static Task) -> io::Result<()> {
         if self.bound.get() >= self.max_bound {
             return Err(self.too_many());
         }
         let slot = self.stacks.take(task.class())?;
+        if self.serves && self.scheduler().is_closing() {
+            // Nobody has a use for it any more; it sees this when it first runs.
+            let _ = crate::cancel::request(task);
+        }
         self.bound.set(self.bound.get() + 1);
         task.bind(slot);
         arena::occupy(slot, ptr::from_ref(task).cast());
@@ -438,7 +689,7 @@ impl Worker {
             unsafe { task.drop_outcome() };
         });
         let slot = task.slot();
-        self.count_out(task);
+        self.count_out();
         arena::vacate(slot);
         self.bound.set(self.bound.get() - 1);
         self.let_go(task);
@@ -462,6 +713,10 @@ impl Worker {
     /// Marks the end of a task and wakes who waits for it. `drop_outcome` is called first if nobody will ask for the outcome.
     #[inline]
     fn conclude(&self, task: &'static Task, drop_outcome: impl FnOnce(&'static Task)) {
+        // Before the end is visible, so that whoever has joined all finds all counted.
+        if !ptr::eq(task, self.main.get()) {
+            self.counters.ended.bump();
+        }
         let end = task.word.finish(false).unwrap_or_else(|| {
             drop_outcome(task);
             task.word.finish(true).expect("a task ends once its outcome is dropped")
@@ -483,11 +738,8 @@ impl Worker {
         }
     }
 
-    fn count_out(&self, task: &Task) {
+    fn count_out(&self) {
         self.live.set(self.live.get() - 1);
-        if !ptr::eq(task, self.main.get()) {
-            self.counters.ended.bump();
-        }
     }
 
     /// Makes the oldest task that waits for a stack runnable again.
@@ -511,7 +763,7 @@ impl Worker {
             // SAFETY: the handle is gone, and the outcome is an error of ours.
             unsafe { task.drop_outcome() };
         });
-        self.count_out(task);
+        self.count_out();
         self.let_go(task);
         true
     }
@@ -519,18 +771,29 @@ impl Worker {
     /// Runs `main` and everything that comes of it on this OS thread, until every task has ended.
     ///
     /// # Safety
-    /// The worker is new and only this call runs it, on a thread without another.
-    pub(crate) unsafe fn run(&self, main: &'static Task) {
-        let no_unwinding = AbortOnUnwind;
-        OF_THREAD.set(self);
-        // Relaxed: only compared, never followed unless a record says the same.
-        GUESS.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
+    /// As for [`Worker::run`].
+    pub(crate) unsafe fn run_alone(&self, main: &'static Task) {
         self.main.set(main);
         self.count_in();
         // SAFETY: `count_in` made room.
         unsafe { self.queue.push(main) };
+        // SAFETY: the caller's contract.
+        unsafe { self.run() };
+    }
+
+    /// Runs tasks on this OS thread: alone until every one has ended, with others until the runtime ends.
+    ///
+    /// # Safety
+    /// Only one call ever runs this worker, on a thread without another.
+    pub(crate) unsafe fn run(&self) {
+        let no_unwinding = AbortOnUnwind;
+        OF_THREAD.set(self);
+        // Relaxed: only compared, never followed unless a record says the same.
+        GUESS.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
+        let mut searching = false;
         loop {
             if let Some(next) = self.pick() {
+                self.stop_searching(&mut searching);
                 self.current.set(next);
                 self.counters.switches.bump();
                 // SAFETY: `next` was picked, so its context is suspended.
@@ -538,19 +801,21 @@ impl Worker {
                 continue;
             }
             self.look_around();
-            if !self.queue.is_empty() {
-                // A deadline has come, or a cancellation that was deferred.
+            if !self.queue.is_empty() || !self.latest.get().is_null() {
+                continue; // A deadline has come, work from outside, or a cancellation that was deferred.
+            }
+            if !self.alone
+                && let Some(task) = self.search(&mut searching)
+            {
+                self.take_on(task);
             } else if self.give_up_oldest() {
                 // Its end may have woken somebody.
-            } else if self.live.get() == 0 && self.strays.get() == 0 {
+            } else if self.is_through() {
                 if self.inbox.close() {
                     break;
                 }
             } else {
-                let next = self.deadlines.borrow_mut().next();
-                if self.inbox.sleep(next.map(Deadline::left)) {
-                    self.counters.sleeps.bump();
-                }
+                searching = self.sleep(mem::take(&mut searching));
             }
         }
         OF_THREAD.set(ptr::null());
@@ -583,7 +848,7 @@ unsafe extern "sysv64" fn root(task: *const ()) -> ! {
 }
 
 /// For the overflow report, in a signal handler.
-fn describe(task: *const (), line: &mut overflow::Line) {
+pub(super) fn describe(task: *const (), line: &mut overflow::Line) {
     let Some(task) = task::from_ptr(task.cast()) else {
         return;
     };
@@ -599,6 +864,7 @@ fn describe(task: *const (), line: &mut overflow::Line) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sched::scheduler::Settings;
     use crate::stack::Class;
     use std::os::unix::process::ExitStatusExt;
 
@@ -606,16 +872,17 @@ mod tests {
     fn nothing_unwinds_out_of_a_worker() {
         const CHILD: &str = "WORKER_CHILD";
         if std::env::var_os(CHILD).is_some() {
-            let worker = Worker::new(0);
+            let scheduler = Scheduler::new(1, false, Settings { max_stacks: Some(0), lifo_slot: true });
+            let worker = &scheduler.workers()[0];
             let (task, id) = worker.record();
             // SAFETY: the closure borrows nothing.
             unsafe {
-                task.fill(id, None, Class::ALL[0], task::Home::Here(Arc::as_ptr(&worker).cast()), || ());
+                task.fill(id, None, Class::ALL[0], task::Home::Here(ptr::from_ref(worker).cast()), || ());
             };
             // The task is to wait for a stack in a list that is taken, which is a panic in the middle of `run`.
             let _taken = worker.starved.borrow_mut();
             // SAFETY: the worker is new, and so is the thread's.
-            let run = std::panic::AssertUnwindSafe(|| unsafe { worker.run(task) });
+            let run = std::panic::AssertUnwindSafe(|| unsafe { worker.run_alone(task) });
             let _ = std::panic::catch_unwind(run);
             return;
         }

@@ -217,6 +217,20 @@ pub(crate) fn is_raw(slot: Slot) -> bool {
     top_entry(slot).load(Ordering::Relaxed) & RAW != 0
 }
 
+/// Calls `each` with every scheduled coroutine that has a stack, of whatever runtime; a snapshot, in which one may have ended.
+pub(crate) fn for_each_task(mut each: impl FnMut(*const ())) {
+    let Ok(arena) = get() else { return };
+    for class in Class::ALL {
+        for number in 0..arena.used(class) {
+            // Relaxed: a snapshot. What a record says about itself its caller has to check.
+            let word = top_entry(Slot { class, number }).load(Ordering::Relaxed);
+            if word != 0 && word & RAW == 0 {
+                each(std::ptr::with_exposed_provenance(word));
+            }
+        }
+    }
+}
+
 /// Who runs at a stack address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Occupant {

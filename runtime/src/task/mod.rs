@@ -179,7 +179,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    #[allow(dead_code, reason = "for the deadlock report to come")]
     const ALL: [(Kind, &'static str); 14] = [
         (Kind::None, "runs or is ready"),
         (Kind::Park, "park"),
@@ -239,15 +238,15 @@ pub(crate) struct Task {
     /// Saved context; null before the first run.
     pub(crate) sp: Cell<*mut u8>,
     /// The worker it belongs to; opaque here. Null while it belongs to nobody.
-    ///
-    /// Never derived from a reference to the worker alone: a count of the runtime is taken through it.
-    pub(crate) worker: Cell<*const ()>,
+    pub(crate) worker: AtomicPtr<()>,
     pub(crate) token: AtomicU32,
     references: AtomicU32,
     pub(crate) word: Word,
     /// Next in a worker's inbox, or in a list of free records.
     pub(crate) link: AtomicPtr<Task>,
-    id: Cell<u64>,
+    id: AtomicU64,
+    /// Written under [`NAMES`], so that reports may read it from any thread; while the task is one it does not change.
+    ///
     /// Boxed twice: one word here, and most coroutines have no name.
     name: UnsafeCell<Option<Box<Box<str>>>>,
     body: Cell<Option<&'static Body>>,
@@ -292,12 +291,18 @@ pub(crate) fn from_ptr(task: *const Task) -> Option<&'static Task> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Home {
     /// With whoever takes it.
-    #[allow(dead_code, reason = "for the scheduler of several workers to come")]
     Nowhere,
     /// With the worker this runs on.
     Here(*const ()),
     /// With another worker, through its inbox, into which the caller pushes it.
     There(*const ()),
+}
+
+/// A queued pointer, which always is a record's.
+#[inline]
+pub(crate) fn from_non_null(task: ptr::NonNull<Task>) -> &'static Task {
+    // SAFETY: only addresses of records are queued, and slabs of records are never freed.
+    unsafe { task.as_ref() }
 }
 
 const fn fits<V>() -> bool {
@@ -308,12 +313,12 @@ impl Task {
     fn new() -> Task {
         Task {
             sp: Cell::new(ptr::null_mut()),
-            worker: Cell::new(ptr::null()),
+            worker: AtomicPtr::new(ptr::null_mut()),
             token: AtomicU32::new(state::RUNNING),
             references: AtomicU32::new(0),
             word: Word::new(),
             link: AtomicPtr::new(ptr::null_mut()),
-            id: Cell::new(0),
+            id: AtomicU64::new(0),
             name: UnsafeCell::new(None),
             body: Cell::new(None),
             number: Cell::new(0),
@@ -360,16 +365,19 @@ impl Task {
             Home::Here(worker) => (worker, state::ASSIGNED),
             Home::There(worker) => (worker, state::ASSIGNED | state::WAKE),
         };
-        self.worker.set(worker);
+        // Relaxed: as below.
+        self.worker.store(worker.cast_mut(), Ordering::Relaxed);
         self.word.reset(bits);
-        // Relaxed, twice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
+        // Relaxed, thrice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
         self.token.store(state::RUNNING, Ordering::Relaxed);
         self.references.store(2, Ordering::Relaxed);
+        self.waits_no_more();
         self.masks.set(0);
         self.thrown.set(false);
-        self.id.set(id);
+        self.id.store(id, Ordering::Relaxed);
         if name.is_some() {
-            // SAFETY: nobody else knows the record yet.
+            let _names = names();
+            // SAFETY: nobody else knows the record yet, but reports, which take the lock.
             unsafe { *self.name.get() = name.map(Box::new) };
         }
         self.body.set(Some(Of::<F, T>::BODY));
@@ -379,7 +387,8 @@ impl Task {
     }
 
     pub(crate) fn id(&self) -> Id {
-        Id(self.id.get())
+        // Relaxed: published with the record.
+        Id(self.id.load(Ordering::Relaxed))
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
@@ -553,14 +562,28 @@ impl Task {
         self.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
     }
 
-    #[allow(dead_code, reason = "for the deadlock report to come")]
-    /// What it waits for, in words, and where; a snapshot.
-    pub(crate) fn wait_reason(&self) -> (&'static str, Option<&'static Location<'static>>) {
+    /// Who it is, what it waits for and where, in a line; from any thread, and a snapshot.
+    pub(crate) fn describe(&self) -> String {
         // Relaxed, twice: as above.
         let kind = self.kind.load(Ordering::Relaxed);
+        let text = Kind::ALL.iter().find(|(each, _)| *each as u8 == kind).map_or("", |&(_, text)| text);
         // SAFETY: only addresses of constant locations are stored.
         let site = unsafe { self.site.load(Ordering::Relaxed).as_ref() };
-        Kind::ALL.iter().find(|(each, _)| *each as u8 == kind).map_or(("", None), |&(_, text)| (text, site))
+        let label = {
+            let _names = names();
+            Label(self.id(), self.name()).to_string()
+        };
+        match site {
+            Some(site) if kind != Kind::None as u8 => format!("{label} waits: {text}, at {site}"),
+            _ => format!("{label} {text}"),
+        }
+    }
+
+    /// The wait is over, for reports.
+    #[inline(always)]
+    pub(crate) fn waits_no_more(&self) {
+        // Relaxed: as above.
+        self.kind.store(Kind::None as u8, Ordering::Relaxed);
     }
 
     /// One more reference, for somebody who already has one.
@@ -597,6 +620,13 @@ struct Free(&'static Task);
 // SAFETY: without references nobody else touches the record, and its payload is empty.
 unsafe impl Send for Free {}
 
+/// See [`Task`]'s `name`.
+static NAMES: Mutex<()> = Mutex::new(());
+
+fn names() -> std::sync::MutexGuard<'static, ()> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 static DEPOT: Mutex<Vec<Free>> = Mutex::new(Vec::new());
 
 fn depot() -> std::sync::MutexGuard<'static, Vec<Free>> {
@@ -614,7 +644,8 @@ pub(crate) fn recycle(task: &'static Task) {
 fn clean(task: &Task) {
     debug_assert_eq!(task.holds.get(), Holds::Nothing, "a recycled record holds nothing");
     if task.name().is_some() {
-        // SAFETY: the last reference is gone, so nobody borrows the name.
+        let _names = names();
+        // SAFETY: the last reference is gone, so nobody borrows the name but reports, which take the lock.
         drop(unsafe { (*task.name.get()).take() });
     }
 }

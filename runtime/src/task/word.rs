@@ -130,7 +130,6 @@ impl Word {
         }
     }
 
-    #[allow(dead_code, reason = "for the scheduler of several workers to come")]
     /// The task gets its worker, which the caller has written into the record.
     #[inline]
     pub(crate) fn assign(&self) {

@@ -1,0 +1,151 @@
+//! What the workers of one runtime share.
+//!
+//! A scheduler of one worker has no use for most of it: nothing there is stolen, nobody is woken to help, and spawning, which is the
+//! whole cost of a short coroutine, takes no locked operation. So each place that would pay asks [`Worker::is_alone`] first.
+//!
+//! **The end.** [`Scheduler::close`] lets nothing in from outside any more and tells every worker. Each cancels what it has, runs
+//! until that has ended, and leaves. A worker without anything left cannot get anything: what others spawn lies in their own rings, and
+//! a started coroutine stays where it is.
+
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use super::idle::Idle;
+use super::injector::{Closed, Injector};
+use super::worker::Worker;
+use crate::metrics::Metrics;
+use crate::stack::{arena, overflow};
+use crate::task::{self, Task};
+
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    workers: Box<[Worker]>,
+    pub(super) injector: Injector<Task>,
+    pub(super) idle: Idle,
+    closing: AtomicBool,
+    /// Coroutines spawned by threads that are no workers.
+    spawned_outside: AtomicU64,
+    /// Most coroutines seen alive at one time, where several workers count them.
+    peak_live: AtomicU64,
+}
+
+/// Settings that the workers need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Most stacks bound at one time, over all workers.
+    pub(crate) max_stacks: Option<usize>,
+    /// Whether the latest wake runs next.
+    pub(crate) lifo_slot: bool,
+}
+
+impl Scheduler {
+    /// With `serves` it goes on until it is closed, else until its one worker has nothing left.
+    pub(crate) fn new(workers: usize, serves: bool, settings: Settings) -> Arc<Scheduler> {
+        overflow::describe_tasks_with(super::worker::describe);
+        let share = settings.max_stacks.map_or(usize::MAX, |max| max.div_ceil(workers));
+        let worker = |index| Worker::new(index, workers == 1, serves, share, settings.lifo_slot);
+        let scheduler = Arc::new(Scheduler {
+            workers: (0..workers).map(worker).collect(),
+            injector: Injector::new(),
+            idle: Idle::new(workers),
+            closing: AtomicBool::new(false),
+            spawned_outside: AtomicU64::new(0),
+            peak_live: AtomicU64::new(0),
+        });
+        for worker in &scheduler.workers {
+            worker.belong_to(Arc::as_ptr(&scheduler));
+        }
+        scheduler
+    }
+
+    pub(crate) fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// Whether the runtime is ending.
+    pub(crate) fn is_closing(&self) -> bool {
+        // Acquire: pairs with the Release in `close`; whoever sees it also sees what its caller did before.
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether a coroutine that is spawned belongs to the one worker at once.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.workers.len() == 1
+    }
+
+    /// A line for each coroutine that has started and not ended: who it is, what it waits for and where; a snapshot.
+    pub(crate) fn describe_tasks(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        arena::for_each_task(|task| {
+            let Some(task) = task::from_ptr(task.cast()) else { return };
+            // Relaxed: compared only.
+            let worker = task.worker.load(Ordering::Relaxed).cast_const().cast();
+            if self.workers.iter().any(|own| ptr::eq(own, worker)) {
+                lines.push(task.describe());
+            }
+        });
+        lines
+    }
+
+    /// Takes a filled record on that belongs to nobody, from a thread that is none of the workers.
+    pub(crate) fn submit(&self, task: &'static Task) -> Result<(), Closed<NonNull<Task>>> {
+        // Relaxed: a count.
+        self.spawned_outside.fetch_add(1, Ordering::Relaxed);
+        self.injector.push(NonNull::from(task)).inspect_err(|_| {
+            // Relaxed: as above.
+            self.spawned_outside.fetch_sub(1, Ordering::Relaxed);
+        })?;
+        self.wake_one();
+        Ok(())
+    }
+
+    /// Wakes a worker for work that anybody may take, if none is looking for it.
+    #[inline]
+    pub(super) fn wake_one(&self) {
+        if let Some(worker) = self.idle.worker_to_wake() {
+            self.workers[worker].nudge();
+        }
+    }
+
+    /// Whether there is work that any worker may take.
+    pub(super) fn has_work(&self) -> bool {
+        !self.injector.is_empty() || self.workers.iter().any(Worker::has_unstarted)
+    }
+
+    /// Begins the end of the runtime.
+    pub(crate) fn close(&self) {
+        self.injector.close();
+        // Release: pairs with the Acquire in `is_closing`.
+        self.closing.store(true, Ordering::Release);
+        // Pairs with the fence in `Idle::sleep`: a worker whose inbox was not empty, so that the nudge left nothing there, sees it
+        // before it sleeps.
+        fence(Ordering::SeqCst);
+        self.workers.iter().for_each(Worker::nudge);
+    }
+
+    /// Counts of all workers together.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let mut sum = Metrics {
+            // Relaxed, twice: counts.
+            spawned: self.spawned_outside.load(Ordering::Relaxed),
+            peak_live: self.peak_live.load(Ordering::Relaxed),
+            ..Metrics::default()
+        };
+        for worker in &self.workers {
+            worker.counters.add_to(&mut sum);
+        }
+        sum
+    }
+
+    /// Notes how many coroutines are alive now, where no one worker knows.
+    pub(super) fn sample_live(&self) {
+        // First all that were spawned, then all that have ended: what happens in between makes the number too small, never too large.
+        // Relaxed, thrice: counts.
+        let spawned = self.workers.iter().map(|worker| worker.counters.spawned.get()).sum::<u64>()
+            + self.spawned_outside.load(Ordering::Relaxed);
+        fence(Ordering::Acquire); // Keeps that order; pairs with nothing else.
+        let ended = self.workers.iter().map(|worker| worker.counters.ended.get()).sum();
+        self.peak_live.fetch_max(spawned.saturating_sub(ended), Ordering::Relaxed);
+    }
+}
