@@ -13,6 +13,8 @@ pub(crate) const PAGE: usize = 4096;
 
 /// `MADV_GUARD_INSTALL` of Linux 6.13.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
+/// `PIDFD_SELF_THREAD_GROUP` of Linux 6.14: names the calling process without a descriptor.
+const PIDFD_SELF: libc::c_int = -10_001;
 
 #[cfg(test)]
 macro_rules! injected {
@@ -69,10 +71,54 @@ pub(crate) unsafe fn guard(at: *mut u8, bytes: usize) -> io::Result<()> {
 ///
 /// # Safety
 /// As for [`guard`], for each range.
-pub(crate) unsafe fn guard_batch(ranges: &[(*mut u8, usize)]) -> io::Result<usize> {
+pub(crate) unsafe fn guard_batch(ranges: &[Range]) -> io::Result<usize> {
     injected!(GuardBatch);
-    let vectors: Vec<libc::iovec> =
-        ranges.iter().map(|&(at, bytes)| libc::iovec { iov_base: at.cast(), iov_len: bytes }).collect();
+    // SAFETY: the caller gives the contents up.
+    unsafe { advise_own(ranges, MADV_GUARD_INSTALL) }
+}
+
+/// [`discard`] for many ranges in one call; `Ok` says how many bytes were done, from the front.
+///
+/// # Safety
+/// As for [`discard`], for each range.
+pub(crate) unsafe fn discard_batch(ranges: &[Range]) -> io::Result<usize> {
+    injected!(DiscardBatch);
+    // SAFETY: the caller gives the contents up.
+    unsafe { advise_own(ranges, libc::MADV_DONTNEED) }
+}
+
+/// A part of memory, laid out as the kernel reads it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Range(libc::iovec);
+
+impl Range {
+    pub(crate) const EMPTY: Range = Range(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+
+    pub(crate) const fn new(at: *mut u8, bytes: usize) -> Range {
+        Range(libc::iovec { iov_base: at.cast(), iov_len: bytes })
+    }
+
+    pub(crate) const fn at(self) -> *mut u8 {
+        self.0.iov_base.cast()
+    }
+
+    pub(crate) const fn bytes(self) -> usize {
+        self.0.iov_len
+    }
+}
+
+/// Gives the kernel advice about many ranges of this process in one call, without allocating.
+///
+/// # Safety
+/// What the advice does to the ranges is what their owner wants.
+unsafe fn advise_own(ranges: &[Range], advice: libc::c_int) -> io::Result<usize> {
+    // SAFETY: the callers' contract; this name of the process is a constant.
+    match unsafe { advise(PIDFD_SELF, ranges, advice) } {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
+        result => return result,
+    }
+    // Before Linux 6.14 a process had to open itself. Not kept open: after a fork it would name the parent.
     // SAFETY: asks for a number.
     let process = unsafe { libc::getpid() };
     // SAFETY: opens a descriptor that names this process.
@@ -80,14 +126,22 @@ pub(crate) unsafe fn guard_batch(ranges: &[(*mut u8, usize)]) -> io::Result<usiz
     if own < 0 {
         return Err(io::Error::last_os_error());
     }
-    let advice = MADV_GUARD_INSTALL;
-    // SAFETY: the vectors outlive the call, and the caller gives up the contents of what they name.
-    let done =
-        unsafe { libc::syscall(libc::SYS_process_madvise, own, vectors.as_ptr(), vectors.len(), advice, 0) };
-    let result = usize::try_from(done).map_err(|_| io::Error::last_os_error());
+    let own = libc::c_int::try_from(own).expect("a descriptor fits c_int");
+    // SAFETY: the callers' contract, and the descriptor names this process.
+    let result = unsafe { advise(own, ranges, advice) };
     // SAFETY: the descriptor is ours and used no more.
-    unsafe { libc::close(libc::c_int::try_from(own).expect("a descriptor fits c_int")) };
+    unsafe { libc::close(own) };
     result
+}
+
+/// # Safety
+/// As for [`advise_own`]; `process` names this very process.
+unsafe fn advise(process: libc::c_int, ranges: &[Range], advice: libc::c_int) -> io::Result<usize> {
+    // SAFETY: the ranges outlive the call and are laid out as the kernel's vectors; the rest is the caller's contract.
+    let done = unsafe {
+        libc::syscall(libc::SYS_process_madvise, process, ranges.as_ptr(), ranges.len(), advice, 0)
+    };
+    usize::try_from(done).map_err(|_| io::Error::last_os_error())
 }
 
 /// Takes all access to the range away; this splits its mapping.
@@ -108,6 +162,14 @@ pub(crate) unsafe fn discard(at: *mut u8, bytes: usize) -> io::Result<()> {
     injected!(Discard);
     // SAFETY: the caller gives the contents up.
     done(unsafe { libc::madvise(at.cast(), bytes, libc::MADV_DONTNEED) })
+}
+
+/// Milliseconds of a clock that never goes back, some milliseconds coarse: two loads from memory the kernel shares.
+pub(crate) fn coarse_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the time where it is told.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
 /// Writes one byte a page: bit 0 says whether the page is resident.
@@ -280,24 +342,62 @@ pub(crate) mod inject {
         Guard,
         Protect,
         Discard,
+        DiscardBatch,
+    }
+
+    #[derive(Clone, Copy)]
+    struct Plan {
+        call: Call,
+        succeed: u32,
+        fail: u32,
+        errno: i32,
     }
 
     thread_local! {
-        static PLAN: Cell<Option<(Call, u32, i32)>> = const { Cell::new(None) };
+        static PLANS: Cell<[Option<Plan>; 2]> = const { Cell::new([None; 2]) };
+        static CALLS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// The next `times` uses of `call` fail with `errno`.
+    /// The next `times` uses of `call` fail with `errno`. Forgets what was planned before.
     pub(crate) fn fail(call: Call, times: u32, errno: i32) {
-        PLAN.set(Some((call, times, errno)));
+        fail_from(call, 1, times, errno);
+    }
+
+    /// From the `nth` use of `call` on, `times` of them fail with `errno`. Forgets what was planned before.
+    pub(crate) fn fail_from(call: Call, nth: u32, times: u32, errno: i32) {
+        PLANS.set([Some(Plan { call, succeed: nth - 1, fail: times, errno }), None]);
+    }
+
+    /// As [`fail_from`], in addition to what was planned last.
+    pub(crate) fn fail_also(call: Call, nth: u32, times: u32, errno: i32) {
+        let [first, _] = PLANS.get();
+        PLANS.set([first, Some(Plan { call, succeed: nth - 1, fail: times, errno })]);
+    }
+
+    /// Whether every failure that was planned has happened; forgets the plan.
+    pub(crate) fn all_happened() -> bool {
+        PLANS.replace([None; 2]).iter().flatten().all(|plan| plan.fail == 0)
+    }
+
+    /// Calls of any of these kinds made by this thread so far.
+    pub(crate) fn calls() -> usize {
+        CALLS.get()
     }
 
     pub(super) fn check(call: Call) -> std::io::Result<()> {
-        match PLAN.get() {
-            Some((planned, times, errno)) if planned == call && times > 0 => {
-                PLAN.set(Some((call, times - 1, errno)));
-                Err(std::io::Error::from_raw_os_error(errno))
-            }
-            _ => Ok(()),
+        CALLS.set(CALLS.get() + 1);
+        let mut plans = PLANS.get();
+        let Some(plan) = plans.iter_mut().flatten().find(|plan| plan.call == call) else {
+            return Ok(());
+        };
+        let errno = plan.errno;
+        let refuse = plan.succeed == 0 && plan.fail > 0;
+        if refuse {
+            plan.fail -= 1;
+        } else {
+            plan.succeed = plan.succeed.saturating_sub(1);
         }
+        PLANS.set(plans);
+        if refuse { Err(std::io::Error::from_raw_os_error(errno)) } else { Ok(()) }
     }
 }

@@ -178,6 +178,12 @@ impl Idle {
         Counts(before.0 - leave).searching() == 0
     }
 
+    /// Whether all workers sleep; a snapshot, but exact for the last that was counted out.
+    pub(crate) fn is_nobody_awake(&self) -> bool {
+        // Relaxed: of those who leave at once, the last reads its own exchange or a later one.
+        Counts(self.counts.load(Ordering::Relaxed)).awake() == 0
+    }
+
     /// W7: a worker wakes, or decides not to sleep after all. True: somebody took it out of the set and counted it awake and searching.
     pub(crate) fn rise(&self, worker: usize) -> bool {
         let mut sleepers = self.lock();

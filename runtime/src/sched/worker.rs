@@ -597,21 +597,33 @@ impl Worker {
 
     /// Sleeps until somebody has something for this worker. Returns whether it is counted as searching on waking.
     fn sleep(&self, searching: bool) -> bool {
-        let next = self.deadlines.borrow_mut().next();
-        let timeout = next.map(Deadline::left);
         if !self.serves {
-            if self.inbox.sleep(timeout) {
-                self.counters.sleeps.bump();
-            }
+            self.lie_down(true);
             return false;
         }
         let scheduler = self.scheduler();
         let nobody_searches = scheduler.idle.sleep(self.index, searching);
         let look = nobody_searches && scheduler.has_work() || scheduler.is_closing() && !self.swept.get();
-        if !look && self.inbox.sleep(timeout) {
-            self.counters.sleeps.bump();
+        if !look {
+            self.lie_down(scheduler.idle.is_nobody_awake());
         }
         scheduler.idle.rise(self.index)
+    }
+
+    /// Gives back what free stacks should not keep, then sleeps, unless something comes. `last`: all other workers sleep.
+    fn lie_down(&self, last: bool) {
+        loop {
+            let next = self.deadlines.borrow_mut().next();
+            let timeout = next.map(Deadline::left);
+            let is_due = timeout.is_some_and(|left| left.is_zero());
+            if !is_due && !self.inbox.may_have_some() && self.stacks.rest(last) {
+                continue;
+            }
+            if self.inbox.sleep(timeout) {
+                self.counters.sleeps.bump();
+            }
+            return;
+        }
     }
 
     /// Whether nothing is left here, and nothing can come, but through the inbox.

@@ -21,7 +21,8 @@
 //! An occupant word is 0 (free, or a stack nobody can be found on), the address of a task record, or, with the low bit set, the
 //! address of a raw coroutine's link: its resumer's stack pointer, from which the look-up goes on.
 //!
-//! Where the kernel refuses a reservation (an address-space limit, strict overcommit) it is halved and asked again.
+//! Where the kernel refuses a reservation (an address-space limit, strict overcommit) it is halved and asked again, and once one is
+//! granted, half of that is taken: the other half is for the program, whose next allocation would otherwise find nothing and abort.
 
 use std::io;
 use std::sync::OnceLock;
@@ -65,14 +66,22 @@ pub(crate) struct Arena {
 pub(crate) fn get() -> io::Result<&'static Arena> {
     ARENA
         .get_or_init(|| {
-            let arena = Arena::reserve().map_err(|error| {
-                (error.kind(), format!("cannot reserve address space for stacks: {error}"))
-            })?;
-            arena.publish().map_err(|error| (error.kind(), format!("cannot map the slot table: {error}")))?;
+            let arena = Arena::reserve()
+                .map_err(|error| refused("address space for stacks", reserved(SMALLEST_SHIFT), &error))?;
+            arena.publish().map_err(|error| refused("the table of stacks", arena.table_bytes(), &error))?;
             Ok(arena)
         })
         .as_ref()
         .map_err(|(kind, text)| io::Error::new(*kind, text.clone()))
+}
+
+fn refused(what: &str, bytes: usize, error: &io::Error) -> (io::ErrorKind, String) {
+    let text = format!(
+        "cannot reserve {} KiB, the least that would do, of {what}: {error}; raise the address-space limit (RLIMIT_AS, ulimit -v) or, \
+         under strict overcommit (vm.overcommit_memory = 2), vm.overcommit_ratio",
+        bytes >> 10
+    );
+    (error.kind(), text)
 }
 
 /// The arena, for those who hold a slot and so know that it exists.
@@ -88,21 +97,31 @@ fn reserved(range_shift: u32) -> usize {
 impl Arena {
     fn reserve() -> io::Result<Arena> {
         let mut range_shift = LARGEST_SHIFT;
-        let base = loop {
+        let mut base = loop {
             match sys::reserve(reserved(range_shift)) {
                 Ok(at) => break at,
                 Err(_) if range_shift > SMALLEST_SHIFT => range_shift -= 1,
                 Err(error) => return Err(error),
             }
         };
+        if (SMALLEST_SHIFT + 1..LARGEST_SHIFT).contains(&range_shift) {
+            // SAFETY: just mapped, and nobody knows it.
+            unsafe { sys::unmap(base, reserved(range_shift)) };
+            range_shift -= 1;
+            base = sys::reserve(reserved(range_shift))?;
+        }
         // A kernel built without huge pages refuses the advice, and needs none.
         let _ = sys::no_huge_pages(base, reserved(range_shift));
         Ok(Arena { base: AtomicPtr::new(base), range_shift, fresh: Default::default() })
     }
 
+    fn table_bytes(&self) -> usize {
+        reserved(self.range_shift) / GRANULE * size_of::<usize>()
+    }
+
     fn publish(&self) -> io::Result<()> {
         let bytes = reserved(self.range_shift);
-        let table = sys::reserve(bytes / GRANULE * size_of::<usize>())?;
+        let table = sys::reserve(self.table_bytes())?;
         // Relaxed, twice: published by the Release of LIMIT below.
         BASE.store(self.base().expose_provenance(), Ordering::Relaxed);
         TABLE.store(table.cast(), Ordering::Relaxed);
@@ -135,13 +154,14 @@ impl Arena {
     }
 
     /// Takes up to `count` slots that nobody had before; fewer at the end of the range, none behind it.
-    pub(crate) fn take_fresh(&self, class: Class, count: u32) -> std::ops::Range<u32> {
+    pub(crate) fn take_fresh(&self, class: Class, count: usize) -> std::ops::Range<u32> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let capacity = self.capacity(class);
         // Relaxed: the numbers only have to differ; their memory is untouched.
         let taken = self.fresh[class.index()].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
-            (first < capacity).then(|| (first + count).min(capacity))
+            (first < capacity).then(|| first.saturating_add(count).min(capacity))
         });
-        taken.map_or(0..0, |first| first..(first + count).min(capacity))
+        taken.map_or(0..0, |first| first..first.saturating_add(count).min(capacity))
     }
 }
 
@@ -290,7 +310,34 @@ mod tests {
     fn a_refused_reservation_is_halved_until_it_fits() {
         inject::fail(Call::Reserve, 3, libc::ENOMEM);
         let arena = Arena::reserve().unwrap();
-        assert_eq!(arena.range_shift, LARGEST_SHIFT - 3);
+        assert_eq!(
+            arena.range_shift,
+            LARGEST_SHIFT - 4,
+            "and half of what was granted is left to the program"
+        );
+    }
+
+    #[test]
+    fn every_number_of_refused_reservations_ends_in_an_arena_or_a_typed_error() {
+        let tries = LARGEST_SHIFT - SMALLEST_SHIFT + 1;
+        for refusals in 0..=tries {
+            inject::fail(Call::Reserve, refusals, libc::ENOMEM);
+            let arena = Arena::reserve();
+            assert!(inject::all_happened());
+            match arena {
+                Ok(arena) => {
+                    assert!(refusals < tries);
+                    // SAFETY: nobody else knows this arena.
+                    unsafe { sys::unmap(arena.base(), reserved(arena.range_shift)) };
+                }
+                Err(error) => {
+                    assert_eq!(refusals, tries);
+                    let (kind, text) = refused("address space for stacks", reserved(SMALLEST_SHIFT), &error);
+                    assert_eq!(kind, io::ErrorKind::OutOfMemory);
+                    assert!(text.contains("RLIMIT_AS") && text.contains("vm.overcommit_memory"), "{text}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -337,9 +384,10 @@ mod tests {
     fn a_class_at_its_end_hands_out_what_is_left_and_then_nothing() {
         inject::fail(Call::Reserve, LARGEST_SHIFT - SMALLEST_SHIFT, libc::ENOMEM);
         let arena = Arena::reserve().unwrap();
+        assert_eq!(arena.range_shift, SMALLEST_SHIFT);
         let large = Class::ALL[2];
         let capacity = arena.capacity(large);
-        assert_eq!(arena.take_fresh(large, capacity - 1), 0..capacity - 1);
+        assert_eq!(arena.take_fresh(large, capacity as usize - 1), 0..capacity - 1);
         assert_eq!(arena.take_fresh(large, 8), capacity - 1..capacity);
         assert_eq!(arena.take_fresh(large, 8), 0..0);
     }

@@ -12,11 +12,14 @@
 //! handler (`overflow`) and the look-up of the current coroutine need no lock.
 
 pub(crate) mod arena;
+pub(crate) mod config;
 pub(crate) mod guard;
 pub(crate) mod overflow;
 pub(crate) mod pool;
+mod reclaim;
 pub(crate) mod watermark;
 
+pub use config::StackConfig;
 pub use guard::{Guard, set_guard};
 pub use watermark::{high_water, resident_bytes};
 
@@ -87,9 +90,10 @@ impl Slot {
         arena::get_ready().slot_base(self).wrapping_add(self.class.slot_bytes())
     }
 
-    /// Where the first frame goes: the top, staggered by the slot's number. Aligned to 128 bytes.
+    /// Where the first frame goes: the top, staggered by the slot's number unless that is turned off. Aligned to 128 bytes.
     pub(crate) fn coloured_top(self) -> *mut u8 {
-        self.top().wrapping_sub(self.number as usize % COLOURS * COLOUR_STEP)
+        let colour = if config::is_coloured() { self.number as usize % COLOURS } else { 0 };
+        self.top().wrapping_sub(colour * COLOUR_STEP)
     }
 
     /// Lowest usable byte.

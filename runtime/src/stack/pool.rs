@@ -1,140 +1,454 @@
-#![allow(unsafe_code, reason = "gives pages back to the kernel")]
 //! Free stacks: a magazine per worker, a depot per class, fresh slots behind both.
 //!
 //! A worker takes and gives stacks of its own magazine without any atomic operation; only an empty or an overfull one goes
-//! to the depot, half a magazine at a time, under a lock. The depot keeps a number of stacks warm, that is with the pages
-//! they touched; what comes beyond is sorted, its pages are given back a run of neighbours a call, and waits cold.
+//! to the depot, half a magazine at a time, under a short lock. In the depot a free stack passes lists, and is taken back from the
+//! first that is not empty:
+//!
+//! ```text
+//!   magazine --half--> hot --batch--> warm  (a sample was shallow)  --rest--> lean (trimmed)
+//!                          |--------> lean  (trimmed: keeps its top pages)
+//!                          `--------> cold  (keeps nothing)
+//! ```
+//!
+//! *Hot* stacks have what they touched. When there are more than a batch, whoever brought the last *settles*: as many as the limit
+//! leaves room for stay, the others go cold. One in [`SAMPLE`] of those that stay is asked whether it was used below what it may keep;
+//! if any was, all of them are trimmed. To trim all unasked was tried: with 10,000 coroutines that come and go together it is more than
+//! half of what their end costs. What a sample missed is trimmed when a worker sleeps. To trim and to cool are one system call for many
+//! stacks ([`super::reclaim`]), made outside the depot's lock, on a chunk of at most [`CHUNK`] stacks that nobody can take meanwhile. So
+//! a crowd that ends gives its memory back as it ends, a batch at a time, and nobody waits for all of it.
+//!
+//! **Back-pressure.** One thread settles a class at a time; others go on meanwhile, but one that finds twice a batch hot waits its turn,
+//! as otherwise a fast giver would outrun the kernel.
+//!
+//! **How many stay warm.** `keep_free` (see [`super::config`]), which is a promise to the system. A program whose crowd is larger, and
+//! comes again and again, would then give back and fetch the same pages each round, five to ten times the cost of using them again. A
+//! higher limit for all was refused: one crowd would leave its memory resident for good. A timer that gives back after a second was
+//! refused as well: there is nobody to wait for it, as an idle runtime makes no wake-up and a busy worker may not touch a stack for
+//! hours. So a higher limit has to be *earned*: each stack taken from the cold within [`LINGER_MS`] of the last that was sent there
+//! raises it by one, up to [`EARNED_AT_MOST`] times the promise. And it is lost by disuse: of the free stacks, the number that was never
+//! needed in the course of a [`LINGER_MS`] is taken off what was earned, and goes cold. That is looked at whenever stacks move, when a
+//! worker goes to sleep, and when one ends. It is the working-set rule of a page cache (a fault on what was just evicted is evidence) and the
+//! low-water rule of a thread cache, put together. The first crowd goes cold as it ends, the second finds its stacks cold and earns
+//! them, the third is warm.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::{Class, Slot, arena, guard, overflow};
+use super::{Class, Slot, arena, config, guard, overflow, reclaim};
 use crate::sys;
 
-/// Stacks a magazine holds before half of them go to the depot.
-const MAGAZINE: usize = 64;
+/// Most stacks a magazine holds before half of them go to the depot; by class, as what deep use left stays in there unseen.
+const MAGAZINE: [usize; Class::COUNT] = [MAGAZINE_ROOM, MAGAZINE_ROOM, 16];
+const MAGAZINE_ROOM: usize = 64;
 /// Fresh slots guarded by one call.
-const BATCH: u32 = 32;
-/// Free stacks a class keeps warm. At the usual one or two pages each this is some 8 MiB.
-const WARM: usize = 1024;
+const BATCH: usize = 32;
+/// Stacks that are reclaimed between two looks at the lists.
+const CHUNK: usize = 4096;
+/// Stacks that a worker with nothing to do reclaims between two looks for something: a fraction of a millisecond.
+const REST: usize = 256;
+/// Bytes of hot stacks, if they were used to the bottom, before they are settled.
+const HOT_BYTES: usize = 16 << 20;
+/// Of so many stacks that stay, one is asked how deep it was used.
+const SAMPLE: usize = 16;
+/// Within how many milliseconds a cold stack taken again counts as evidence, and after how many unused ones go cold.
+const LINGER_MS: u64 = 1000;
+/// How far evidence raises the warm limit, in multiples of it.
+const EARNED_AT_MOST: usize = 128;
 
-static DEPOT: [Mutex<Depot>; Class::COUNT] = [const { Mutex::new(Depot::new()) }; Class::COUNT];
+static POOL: Pool = Pool::new();
 
+/// The depots.
+struct Pool {
+    depots: [Mutex<Depot>; Class::COUNT],
+    /// Held by the one who settles a class, with the room for his chunk. Taken before the depot's lock, never after.
+    settling: [Mutex<Vec<u32>>; Class::COUNT],
+}
+
+/// Free stacks of a class. No list ever grows beyond the room made by [`Depot::make_room`], so giving a stack back cannot fail.
 struct Depot {
+    hot: Vec<u32>,
     warm: Vec<u32>,
+    lean: Vec<u32>,
     cold: Vec<u32>,
     /// Taken from the arena, but the kernel refused a guard: to be tried again before anything fresh.
     unguarded: Vec<u32>,
+    /// Slots taken from the arena.
+    made: usize,
+    /// Warm stacks beyond the limit, on evidence.
+    earned: usize,
+    /// Fewest stacks that were not cold since `epoch`: so many were not needed.
+    unneeded: usize,
+    /// Milliseconds: when `unneeded` began to be watched, and when stacks last went cold.
+    epoch: u64,
+    last_cold: Option<u64>,
+}
+
+/// How a chunk is settled.
+#[derive(Clone, Copy)]
+struct How {
+    /// With those that are warm and were not trimmed, and trimming without asking a sample.
+    thorough: bool,
+    /// At most so many stacks; no more than [`CHUNK`].
+    most: usize,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks, and the lists are whole between any two calls.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many hot stacks make a batch.
+const fn hot_batch(class: Class) -> usize {
+    HOT_BYTES / class.usable()
 }
 
 impl Depot {
     const fn new() -> Depot {
-        Depot { warm: Vec::new(), cold: Vec::new(), unguarded: Vec::new() }
-    }
-
-    fn take(&mut self) -> Option<u32> {
-        self.warm.pop().or_else(|| self.cold.pop())
-    }
-
-    /// Up to a batch of those that wait for a guard, in the order for popping.
-    fn take_unguarded(&mut self) -> Vec<u32> {
-        self.unguarded.split_off(self.unguarded.len().saturating_sub(BATCH as usize))
-    }
-
-    fn give(&mut self, class: Class, numbers: &mut Vec<u32>) {
-        let room = WARM.saturating_sub(self.warm.len()).min(numbers.len());
-        self.warm.extend(numbers.drain(..room));
-        numbers.sort_unstable();
-        for run in numbers.chunk_by(|a, b| a + 1 == *b) {
-            let first = Slot { class, number: run[0] };
-            let bytes = run.len() * class.slot_bytes();
-            // SAFETY: the run is free, and the lock of the depot keeps it so. A refusal leaves the pages, which is merely
-            // warmer than asked for.
-            let _ = unsafe { sys::discard(arena::get_ready().slot_base(first), bytes) };
+        Depot {
+            hot: Vec::new(),
+            warm: Vec::new(),
+            lean: Vec::new(),
+            cold: Vec::new(),
+            unguarded: Vec::new(),
+            made: 0,
+            earned: 0,
+            unneeded: 0,
+            epoch: 0,
+            last_cold: None,
         }
-        self.cold.append(numbers);
+    }
+
+    /// Those that stay resident by decision.
+    fn settled(&self) -> usize {
+        self.warm.len() + self.lean.len()
+    }
+
+    fn pop_settled(&mut self) -> Option<u32> {
+        self.warm.pop().or_else(|| self.lean.pop())
+    }
+
+    /// Moves up to `count` stacks to `to`.
+    fn take(&mut self, class: Class, now: u64, count: usize, mut to: impl FnMut(u32)) -> usize {
+        let mut left = count;
+        while left > 0
+            && let Some(number) = self.hot.pop().or_else(|| self.pop_settled())
+        {
+            to(number);
+            left -= 1;
+        }
+        self.unneeded = self.unneeded.min(self.hot.len() + self.settled());
+        let from_cold = left.min(self.cold.len());
+        self.cold.drain(self.cold.len() - from_cold..).for_each(to);
+        if self.last_cold.is_some_and(|then| now.saturating_sub(then) < LINGER_MS) {
+            self.earned = (self.earned + from_cold).min(config::kept_free(class) * EARNED_AT_MOST);
+        }
+        count - left + from_cold
+    }
+
+    /// Forgets evidence that was not used for a while.
+    fn age(&mut self, now: u64) {
+        if now.saturating_sub(self.epoch) >= LINGER_MS {
+            self.earned = self.earned.saturating_sub(self.unneeded);
+            self.unneeded = self.hot.len() + self.settled();
+            self.epoch = now;
+        }
+    }
+
+    fn warm_limit(&self, class: Class) -> usize {
+        config::kept_free(class) + self.earned
+    }
+
+    /// Moves what is to be settled into `chunk`; of it, the number returned may stay, from the front, and the rest is to go cold.
+    fn begin_settling(&mut self, class: Class, how: How, chunk: &mut Vec<u32>) -> usize {
+        let limit = self.warm_limit(class);
+        let hot = self.hot.len().min(how.most);
+        chunk.extend(self.hot.drain(..hot));
+        if how.thorough {
+            let warm = self.warm.len().min(how.most - hot);
+            chunk.extend(self.warm.drain(self.warm.len() - warm..));
+        }
+        let stay = limit.saturating_sub(self.settled()).min(chunk.len());
+        let excess = self.settled().saturating_sub(limit).min(how.most - chunk.len());
+        chunk.extend(std::iter::from_fn(|| self.pop_settled()).take(excess));
+        stay
+    }
+
+    fn end_settling(&mut self, now: u64, chunk: &[u32], stay: usize, trimmed: bool) {
+        let (stay, cold) = chunk.split_at(stay);
+        let list = if trimmed { &mut self.lean } else { &mut self.warm };
+        list.extend_from_slice(stay);
+        self.cold.extend_from_slice(cold);
+        if !cold.is_empty() {
+            self.last_cold = Some(now);
+        }
+    }
+
+    fn needs_settling(&self, class: Class) -> bool {
+        self.hot.len() > hot_batch(class) || self.settled() > self.warm_limit(class)
+    }
+
+    /// Room in each list for `more` stacks beyond those that were made.
+    fn make_room(&mut self, more: usize) -> io::Result<()> {
+        let all = self.made + more;
+        for list in [&mut self.hot, &mut self.warm, &mut self.lean, &mut self.cold, &mut self.unguarded] {
+            list.try_reserve(all - list.len()).map_err(|_| no_memory("a list of free stacks"))?;
+        }
+        Ok(())
     }
 }
 
-fn depot(class: Class) -> std::sync::MutexGuard<'static, Depot> {
-    // Nothing that can panic runs under this lock but allocation failure, after which the lists are still whole.
-    DEPOT[class.index()].lock().unwrap_or_else(PoisonError::into_inner)
+impl Pool {
+    const fn new() -> Pool {
+        Pool {
+            depots: [const { Mutex::new(Depot::new()) }; Class::COUNT],
+            settling: [const { Mutex::new(Vec::new()) }; Class::COUNT],
+        }
+    }
+
+    fn depot(&self, class: Class) -> MutexGuard<'_, Depot> {
+        locked(&self.depots[class.index()])
+    }
+
+    /// Hands up to `count` stacks to `to`, from the lists or made anew; at least one.
+    fn take(&self, class: Class, count: usize, mut to: impl FnMut(u32)) -> io::Result<()> {
+        let now = sys::coarse_ms();
+        let to_settle = {
+            let mut depot = self.depot(class);
+            depot.age(now);
+            let taken = depot.take(class, now, count, &mut to);
+            if taken == 0 {
+                drop(depot);
+                return self.make(class, to);
+            }
+            depot.needs_settling(class)
+        };
+        if to_settle {
+            self.settle(class, now, false);
+        }
+        Ok(())
+    }
+
+    /// Takes stacks back.
+    fn give(&self, class: Class, numbers: impl Iterator<Item = u32>) {
+        let mut depot = self.depot(class);
+        depot.hot.extend(numbers);
+        let (hot, batch) = (depot.hot.len(), hot_batch(class));
+        drop(depot);
+        if hot > batch {
+            let now = sys::coarse_ms();
+            self.depot(class).age(now);
+            self.settle(class, now, hot > 2 * batch);
+        }
+    }
+
+    /// Settles a chunk. Where another thread does, waits for it if `must`, and else leaves it at that.
+    fn settle(&self, class: Class, now: u64, must: bool) {
+        let settling = &self.settling[class.index()];
+        let mut chunk = match settling.try_lock() {
+            Ok(chunk) => chunk,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) if must => locked(settling),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let depot = self.depot(class);
+        if depot.needs_settling(class) {
+            self.settle_chunk(class, now, How { thorough: false, most: CHUNK }, depot, &mut chunk);
+        }
+    }
+
+    fn settle_chunk(
+        &self,
+        class: Class,
+        now: u64,
+        how: How,
+        mut depot: MutexGuard<'_, Depot>,
+        chunk: &mut Vec<u32>,
+    ) {
+        chunk.clear();
+        let stay = depot.begin_settling(class, how, chunk);
+        drop(depot);
+        let keep = config::kept_of_one(class);
+        let trimmed = how.thorough || reclaim::is_any_deep(class, chunk[..stay].iter().step_by(SAMPLE), keep);
+        if trimmed {
+            reclaim::trim(class, &chunk[..stay], keep);
+        }
+        reclaim::discard(class, &mut chunk[stay..]);
+        self.depot(class).end_settling(now, chunk, stay, trimmed);
+    }
+
+    /// Gives a chunk back of what is kept beyond the limit or, if `how` is thorough, was not trimmed yet; `false` if there is nothing
+    /// of that. First forgets what was earned if it was not used for a while or `forget` is set.
+    fn give_back(&self, class: Class, now: u64, forget: bool, how: How) -> bool {
+        let mut chunk = locked(&self.settling[class.index()]);
+        let mut depot = self.depot(class);
+        if forget {
+            depot.earned = 0;
+        }
+        depot.age(now);
+        let over = depot.settled() > depot.warm_limit(class);
+        let unseen = depot.hot.len() + depot.warm.len();
+        if !(over || how.thorough && unseen > 0) {
+            return false;
+        }
+        self.settle_chunk(class, now, how, depot, &mut chunk);
+        true
+    }
+
+    fn give_all_back(&self, class: Class, forget: bool) {
+        while self.give_back(class, sys::coarse_ms(), forget, How { thorough: true, most: CHUNK }) {}
+    }
+
+    /// Guards a batch of slots that nobody used yet and hands them out, the lowest last.
+    fn make(&self, class: Class, to: impl FnMut(u32)) -> io::Result<()> {
+        let arena = arena::get()?;
+        self.make_room_to_settle(class)?;
+        let mut room = [0; BATCH];
+        let numbers = {
+            let mut depot = self.depot(class);
+            let again = depot.unguarded.len().min(BATCH);
+            if again > 0 {
+                let from = depot.unguarded.len() - again;
+                room[..again].copy_from_slice(&depot.unguarded[from..]);
+                depot.unguarded.truncate(from);
+                &room[..again]
+            } else {
+                depot.make_room(BATCH)?;
+                let fresh = arena.take_fresh(class, BATCH);
+                depot.made += fresh.len();
+                for (place, number) in room.iter_mut().zip(fresh.clone().rev()) {
+                    *place = number;
+                }
+                &room[..fresh.len()]
+            }
+        };
+        if numbers.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!(
+                    "no stack of {} bytes is left: each of the {} that there is address space for is in use or kept by another \
+                     worker; wait for coroutines to end or raise the address-space limit (RLIMIT_AS, ulimit -v)",
+                    class.usable(),
+                    arena.capacity(class)
+                ),
+            ));
+        }
+        if let Err(error) = guard::install(class, numbers) {
+            self.depot(class).unguarded.extend_from_slice(numbers);
+            return Err(error);
+        }
+        numbers.iter().copied().for_each(to);
+        Ok(())
+    }
+
+    fn make_room_to_settle(&self, class: Class) -> io::Result<()> {
+        // Somebody who settles has the room.
+        let Ok(mut chunk) = self.settling[class.index()].try_lock() else { return Ok(()) };
+        chunk.clear();
+        chunk.try_reserve(CHUNK).map_err(|_| no_memory("a chunk of free stacks"))
+    }
+}
+
+fn no_memory(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        format!(
+            "no memory for {what}: the process is at its limit of memory or of address space (RLIMIT_AS, ulimit -v)"
+        ),
+    )
 }
 
 /// A stack for somebody without a magazine.
 pub(crate) fn take(class: Class) -> io::Result<Slot> {
     overflow::prepare_thread()?;
-    if let Some(number) = depot(class).take() {
-        return Ok(Slot { class, number });
+    take_one(&POOL, class)
+}
+
+fn take_one(pool: &Pool, class: Class) -> io::Result<Slot> {
+    let mut taken = [0; BATCH];
+    let mut count = 0;
+    // One from the lists, or a whole batch that was made.
+    pool.take(class, 1, |number| {
+        taken[count] = number;
+        count += 1;
+    })?;
+    let number = taken[count - 1];
+    if count > 1 {
+        pool.give(class, taken[..count - 1].iter().copied());
     }
-    let mut numbers = make(class)?;
-    let number = numbers.pop().expect("a batch that was made is not empty");
-    depot(class).warm.append(&mut numbers);
     Ok(Slot { class, number })
 }
 
 /// Takes a stack back. It has no occupant and nobody runs on it.
 pub(crate) fn give(slot: Slot) {
-    depot(slot.class).give(slot.class, &mut vec![slot.number]);
-}
-
-/// Guards a batch of slots that nobody used yet.
-fn make(class: Class) -> io::Result<Vec<u32>> {
-    let arena = arena::get()?;
-    let mut numbers = depot(class).take_unguarded();
-    if numbers.is_empty() {
-        // Popped from the end, so that addresses are used upwards.
-        numbers = arena.take_fresh(class, BATCH).rev().collect();
-    }
-    if numbers.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::OutOfMemory,
-            format!(
-                "no stack of {} bytes is left: each of the {} that there is address space for is in use or kept by another \
-                 worker; wait for coroutines to end or raise the address-space limit",
-                class.usable(),
-                arena.capacity(class)
-            ),
-        ));
-    }
-    let slots: Vec<Slot> = numbers.iter().map(|&number| Slot { class, number }).collect();
-    match guard::install(&slots) {
-        Ok(()) => Ok(numbers),
-        Err(error) => {
-            depot(class).unguarded.append(&mut numbers);
-            Err(error)
-        }
-    }
+    POOL.give(slot.class, std::iter::once(slot.number));
 }
 
 /// A worker's own free stacks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Magazine {
-    free: [RefCell<Vec<u32>>; Class::COUNT],
+    free: [Rounds; Class::COUNT],
+    /// When this worker last looked at what its free stacks keep, in milliseconds.
+    rested: Cell<u64>,
+}
+
+/// The free stacks of a class in a magazine. Of a fixed size, so that nothing on the way of a stack allocates.
+#[derive(Debug)]
+struct Rounds {
+    count: Cell<usize>,
+    numbers: [Cell<u32>; MAGAZINE_ROOM],
+}
+
+impl Rounds {
+    const fn new() -> Rounds {
+        Rounds { count: Cell::new(0), numbers: [const { Cell::new(0) }; MAGAZINE_ROOM] }
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<u32> {
+        let last = self.count.get().checked_sub(1)?;
+        self.count.set(last);
+        Some(self.numbers[last].get())
+    }
+
+    #[inline]
+    fn push(&self, number: u32) {
+        let count = self.count.get();
+        self.numbers[count].set(number);
+        self.count.set(count + 1);
+    }
+
+    /// Takes the oldest out, which is the one least likely to be in the cache.
+    fn drain_oldest(&self, count: usize) -> [u32; MAGAZINE_ROOM] {
+        let all = self.numbers.each_ref().map(Cell::get);
+        for (place, number) in self.numbers.iter().zip(&all[count..]) {
+            place.set(*number);
+        }
+        self.count.set(self.count.get() - count);
+        all
+    }
+}
+
+impl Default for Magazine {
+    fn default() -> Magazine {
+        Magazine { free: [const { Rounds::new() }; Class::COUNT], rested: Cell::new(0) }
+    }
 }
 
 impl Magazine {
     /// Takes a stack, from here, the depot or the arena.
     #[inline]
     pub(crate) fn take(&self, class: Class) -> io::Result<Slot> {
-        let free = self.free[class.index()].borrow_mut().pop();
-        match free {
+        match self.free[class.index()].pop() {
             Some(number) => Ok(Slot { class, number }),
-            None => self.refill(class),
+            None => self.refill(&POOL, class),
         }
     }
 
     #[cold]
-    fn refill(&self, class: Class) -> io::Result<Slot> {
-        let mut free = self.free[class.index()].borrow_mut();
-        {
-            let mut depot = depot(class);
-            free.extend(std::iter::from_fn(|| depot.take()).take(MAGAZINE / 2));
-        }
-        if free.is_empty() {
-            free.append(&mut make(class)?);
-        }
+    fn refill(&self, pool: &Pool, class: Class) -> io::Result<Slot> {
+        let free = &self.free[class.index()];
+        pool.take(class, MAGAZINE[class.index()] / 2, |number| free.push(number))?;
         let number = free.pop().expect("just filled");
         Ok(Slot { class, number })
     }
@@ -142,81 +456,313 @@ impl Magazine {
     /// Takes a stack back. The caller may still run on it, if it leaves before anybody takes from this magazine again.
     #[inline]
     pub(crate) fn give(&self, slot: Slot) {
-        let mut free = self.free[slot.class.index()].borrow_mut();
-        if free.len() >= MAGAZINE {
-            spill(slot.class, &mut free);
+        let free = &self.free[slot.class.index()];
+        if free.count.get() >= MAGAZINE[slot.class.index()] {
+            self.spill(&POOL, slot.class);
         }
         // Pushed last: what went to the depot is not the stack the caller still runs on.
         free.push(slot.number);
     }
-}
 
-#[cold]
-fn spill(class: Class, free: &mut Vec<u32>) {
-    // The older half: the newer is warm in the cache.
-    let mut half: Vec<u32> = free.drain(..MAGAZINE / 2).collect();
-    depot(class).give(class, &mut half);
+    #[cold]
+    fn spill(&self, pool: &Pool, class: Class) {
+        let half = MAGAZINE[class.index()] / 2;
+        let oldest = self.free[class.index()].drain_oldest(half);
+        pool.give(class, oldest[..half].iter().copied());
+    }
+
+    /// For a worker that is about to sleep: gives a little back of what free stacks should not keep. `true` if there may be more:
+    /// then it is called again, unless something has come up meanwhile. `last` says that no other worker is awake: then nobody is left to
+    /// use what was kept on evidence.
+    ///
+    /// Looks at stacks that were not asked how deep they were, its own ones included, at most once in [`LINGER_MS`].
+    ///
+    /// Called on the worker's own stack: the magazine may hold the one that a coroutine has just left.
+    #[cold]
+    pub(crate) fn rest(&self, last: bool) -> bool {
+        let now = sys::coarse_ms();
+        let thorough = now.saturating_sub(self.rested.get()) >= LINGER_MS;
+        if !thorough && !last {
+            return false;
+        }
+        let how = How { thorough, most: REST };
+        if Class::ALL.into_iter().any(|class| POOL.give_back(class, now, last, how)) {
+            return true;
+        }
+        if thorough {
+            for class in Class::ALL {
+                let free = &self.free[class.index()];
+                let numbers = free.numbers.each_ref().map(Cell::get);
+                reclaim::trim(class, &numbers[..free.count.get()], config::kept_of_one(class));
+            }
+            self.rested.set(now);
+        }
+        false
+    }
+
+    fn return_to(&self, pool: &Pool) {
+        for class in Class::ALL {
+            let free = &self.free[class.index()];
+            let count = free.count.get();
+            pool.give(class, free.drain_oldest(count)[..count].iter().copied());
+            pool.give_all_back(class, true);
+        }
+    }
 }
 
 impl Drop for Magazine {
     fn drop(&mut self) {
-        for class in Class::ALL {
-            depot(class).give(class, &mut self.free[class.index()].take());
-        }
+        self.return_to(&POOL);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(unsafe_code, reason = "touches stacks as their coroutines would")]
+
     use super::*;
+    use crate::sys::PAGE;
     use crate::sys::inject::{self, Call};
+    use std::collections::BTreeSet;
 
     const SMALL: Class = Class::ALL[0];
+    const LARGE: Class = Class::ALL[2];
+
+    /// Takes `count` stacks and touches each; a pool of the test's own is not disturbed by others.
+    fn crowd(pool: &Pool, class: Class, count: usize) -> Vec<u32> {
+        let numbers: Vec<u32> = (0..count).map(|_| take_one(pool, class).unwrap().number).collect();
+        for &number in &numbers {
+            touch(class, number, 1);
+        }
+        numbers
+    }
+
+    /// Writes to the uppermost pages of a stack.
+    fn touch(class: Class, number: u32, pages: usize) {
+        let slot = Slot { class, number };
+        for page in 1..=pages {
+            // SAFETY: within a stack that this test took.
+            unsafe { slot.top().wrapping_sub(page * PAGE).write_volatile(1) };
+        }
+    }
+
+    fn disperse(pool: &Pool, class: Class, numbers: &[u32]) {
+        for half in numbers.chunks(MAGAZINE[class.index()] / 2) {
+            pool.give(class, half.iter().copied());
+        }
+    }
+
+    /// Resident pages of a stack.
+    fn resident(class: Class, number: u32) -> usize {
+        let mut pages = vec![0; class.usable() / PAGE];
+        sys::residency(Slot { class, number }.bottom(), &mut pages).unwrap();
+        pages.iter().filter(|&&page| page & 1 != 0).count()
+    }
+
+    /// Every stack the pool ever made, if none is out: none twice, none lost.
+    fn assert_complete(pool: &Pool, class: Class) {
+        let depot = pool.depot(class);
+        let all = [&depot.hot, &depot.warm, &depot.lean, &depot.cold, &depot.unguarded];
+        let different: BTreeSet<u32> = all.iter().flat_map(|list| list.iter().copied()).collect();
+        assert_eq!(all.iter().map(|list| list.len()).sum::<usize>(), depot.made);
+        assert_eq!(different.len(), depot.made);
+    }
 
     #[test]
-    fn what_lies_beyond_the_warm_stacks_is_cold_and_kept() {
+    fn a_crowd_that_ends_is_cold_but_for_the_limit_and_a_batch() {
+        let pool = Pool::new();
+        let numbers = crowd(&pool, SMALL, 5000);
+        assert!(numbers.iter().all(|&number| resident(SMALL, number) == 1));
+        disperse(&pool, SMALL, &numbers);
+        let warm = numbers.iter().filter(|&&number| resident(SMALL, number) > 0).count();
+        let most = config::kept_free(SMALL) + hot_batch(SMALL);
+        assert!((config::kept_free(SMALL)..=most).contains(&warm), "{warm} of at most {most}");
+        assert_complete(&pool, SMALL);
+    }
+
+    #[test]
+    fn a_crowd_is_given_back_by_few_calls() {
+        let pool = Pool::new();
+        let numbers = crowd(&pool, SMALL, 10_000);
+        let before = inject::calls();
+        disperse(&pool, SMALL, &numbers);
+        let calls = inject::calls() - before;
+        assert!(calls < 100, "{calls} calls for 10000 stacks");
+    }
+
+    #[test]
+    fn the_second_of_equal_crowds_earns_its_stacks_and_the_third_finds_them_warm() {
+        let pool = Pool::new();
+        let mut found = Vec::new();
+        for _ in 0..3 {
+            let numbers: Vec<u32> = (0..5000).map(|_| take_one(&pool, SMALL).unwrap().number).collect();
+            found.push(numbers.iter().filter(|&&number| resident(SMALL, number) > 0).count());
+            for &number in &numbers {
+                touch(SMALL, number, 1);
+            }
+            disperse(&pool, SMALL, &numbers);
+            // The evidence is of the last second; a machine that took longer is told the time at which it should have come.
+            if let Some(then) = &mut pool.depot(SMALL).last_cold {
+                *then = sys::coarse_ms();
+            }
+        }
+        assert_eq!(found[0], 0);
+        assert!(found[1] < 5000 / 2 && found[2] > 5000 * 9 / 10, "{found:?}");
+        pool.give_all_back(SMALL, true);
+        assert_eq!(pool.depot(SMALL).lean.len(), config::kept_free(SMALL));
+        assert_complete(&pool, SMALL);
+    }
+
+    #[test]
+    fn what_was_earned_and_not_used_for_a_while_is_lost() {
         let mut depot = Depot::new();
-        let mut numbers: Vec<u32> = arena::get().unwrap().take_fresh(SMALL, 1030).collect();
-        let first = numbers[0];
-        depot.give(SMALL, &mut numbers);
-        assert_eq!((depot.warm.len(), depot.cold.len()), (WARM, 6));
-        assert!(numbers.is_empty());
-        let back: std::collections::BTreeSet<u32> = std::iter::from_fn(|| depot.take()).collect();
-        assert_eq!(back.into_iter().collect::<Vec<_>>(), (first..first + 1030).collect::<Vec<_>>());
+        (depot.earned, depot.epoch, depot.unneeded) = (900, 1, 0);
+        depot.make_room(2000).unwrap();
+        depot.warm.extend(0..1000);
+        depot.age(LINGER_MS);
+        assert_eq!(depot.earned, 900, "the while is not over");
+        depot.age(LINGER_MS + 1);
+        assert_eq!(depot.earned, 900, "all of them were in use at some time of it");
+        assert_eq!(depot.take(SMALL, LINGER_MS + 2, 300, |_| ()), 300);
+        depot.age(2 * LINGER_MS + 1);
+        assert_eq!(depot.earned, 200, "700 never were");
+    }
+
+    #[test]
+    fn evidence_ends_with_its_time_and_has_a_bound() {
+        let limit = config::kept_free(LARGE);
+        let mut depot = Depot::new();
+        depot.cold = (0..1000).collect();
+        depot.take(LARGE, 5000, 100, |_| ());
+        assert_eq!(depot.earned, 0, "nothing was sent to the cold yet");
+        depot.last_cold = Some(5000);
+        depot.take(LARGE, 5000 + LINGER_MS, 100, |_| ());
+        assert_eq!(depot.earned, 0, "that was too long ago");
+        depot.take(LARGE, 4999 + LINGER_MS, 100, |_| ());
+        assert_eq!(depot.earned, 100);
+        depot.earned = limit * EARNED_AT_MOST - 1;
+        depot.take(LARGE, 5001, 100, |_| ());
+        assert_eq!(depot.earned, limit * EARNED_AT_MOST);
+    }
+
+    #[test]
+    fn a_free_stack_that_was_deep_keeps_its_top_pages_only() {
+        for class in Class::ALL {
+            let pool = Pool::new();
+            let numbers = crowd(&pool, class, MAGAZINE[class.index()]);
+            for &number in &numbers {
+                touch(class, number, class.usable() / PAGE);
+                assert_eq!(resident(class, number), class.usable() / PAGE);
+            }
+            disperse(&pool, class, &numbers);
+            pool.give_all_back(class, false);
+            for &number in &numbers {
+                assert_eq!(resident(class, number) * PAGE, config::kept_of_one(class));
+            }
+        }
+    }
+
+    #[test]
+    fn one_deep_stack_in_a_sample_has_its_whole_batch_trimmed() {
+        for deep_each in [SAMPLE - 1, SAMPLE] {
+            let pool = Pool::new();
+            let numbers = crowd(&pool, SMALL, 4 * SAMPLE);
+            for number in numbers.iter().skip(deep_each % SAMPLE).step_by(SAMPLE) {
+                touch(SMALL, *number, 16);
+            }
+            let mut chunk = Vec::with_capacity(CHUNK);
+            disperse(&pool, SMALL, &numbers);
+            pool.settle_chunk(SMALL, 0, How { thorough: false, most: CHUNK }, pool.depot(SMALL), &mut chunk);
+            let seen = deep_each == SAMPLE;
+            let counts = |depot: &Depot| (depot.warm.len(), depot.lean.len());
+            let all = numbers.len();
+            assert_eq!(counts(&pool.depot(SMALL)), if seen { (0, all) } else { (all, 0) });
+            pool.give_all_back(SMALL, false);
+            assert_eq!(counts(&pool.depot(SMALL)), (0, all), "what the sample missed waits for a rest");
+            assert!(numbers.iter().all(|&number| resident(SMALL, number) <= 2));
+        }
     }
 
     #[test]
     fn a_refused_discard_loses_no_stack() {
-        let mut depot = Depot::new();
-        let mut numbers: Vec<u32> = arena::get().unwrap().take_fresh(SMALL, 1026).collect();
-        inject::fail(Call::Discard, 1, libc::EAGAIN);
-        depot.give(SMALL, &mut numbers);
-        assert_eq!(depot.cold.len(), 2);
+        for (batch, single) in [(1, 0), (1, 1), (2, 3), (u32::MAX, u32::MAX)] {
+            let pool = Pool::new();
+            let numbers = crowd(&pool, SMALL, 3000);
+            inject::fail(Call::DiscardBatch, batch, libc::EINVAL);
+            inject::fail_also(Call::Discard, 1, single, libc::EINVAL);
+            disperse(&pool, SMALL, &numbers);
+            pool.give_all_back(SMALL, true);
+            inject::all_happened();
+            assert_complete(&pool, SMALL);
+        }
     }
 
     #[test]
-    fn a_refused_guard_loses_no_stack() {
-        const LARGE: Class = Class::ALL[2]; // Used by no other test here.
+    fn whichever_guard_is_refused_no_stack_is_lost() {
         let _one = guard::METHOD_IN_TESTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = || arena::get().unwrap().used(LARGE);
-        guard::set_guard(guard::Guard::Protect);
-        let before = used();
-        for _ in 0..3 {
-            inject::fail(Call::Protect, 1, libc::ENOMEM);
-            make(LARGE).unwrap_err();
+        for (batch, method) in
+            [(1, guard::Guard::Protect), (1, guard::Guard::Auto), (u32::MAX, guard::Guard::Auto)]
+        {
+            let pool = Pool::new();
+            let mut made = 0;
+            // Three batches; the first refusal comes at the first call, then one call later in each round, until none comes.
+            for nth in 1.. {
+                guard::set_guard(method);
+                inject::fail(Call::GuardBatch, batch, libc::ENOMEM);
+                if method == guard::Guard::Auto {
+                    inject::fail_also(Call::Guard, nth, 1, libc::EINVAL);
+                } else {
+                    inject::fail_also(Call::Protect, nth, 1, libc::ENOMEM);
+                }
+                let mut taken = Vec::new();
+                let mut refused = 0;
+                while taken.len() < 96 {
+                    match take_one(&pool, LARGE) {
+                        Ok(slot) => taken.push(slot.number),
+                        Err(error) => {
+                            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+                            refused += 1;
+                        }
+                    }
+                }
+                // What a batch of markers refuses, single ones do; what they refuse, `mprotect` does.
+                assert_eq!(refused, u32::from(method == guard::Guard::Protect && nth <= 96));
+                let over = !inject::all_happened() && nth > 96;
+                made = made.max(pool.depot(LARGE).made);
+                assert_eq!(pool.depot(LARGE).made, made, "a refusal costs no stack");
+                disperse(&pool, LARGE, &taken);
+                assert_complete(&pool, LARGE);
+                if over {
+                    break;
+                }
+                // Anew, as those that were guarded are not asked about again.
+                let mut depot = pool.depot(LARGE);
+                let Depot { hot, warm, lean, cold, unguarded, .. } = &mut *depot;
+                for list in [hot, warm, lean, cold] {
+                    unguarded.append(list);
+                }
+            }
+            assert_eq!(made, 96);
         }
         guard::set_guard(guard::Guard::Auto);
-        assert_eq!(make(LARGE).unwrap(), (before..before + BATCH).rev().collect::<Vec<_>>());
-        assert_eq!(used(), before + BATCH);
     }
 
     #[test]
-    fn a_magazine_gives_the_last_stack_first() {
-        let magazine = Magazine::default();
-        let (a, b) = (magazine.take(SMALL).unwrap(), magazine.take(SMALL).unwrap());
-        magazine.give(a);
-        magazine.give(b);
-        assert_eq!(magazine.take(SMALL).unwrap(), b);
-        assert_eq!(magazine.take(SMALL).unwrap(), a);
+    fn a_magazine_gives_the_last_stack_first_and_spills_the_oldest() {
+        let (pool, magazine) = (Pool::new(), Magazine::default());
+        let first = magazine.refill(&pool, SMALL).unwrap();
+        let taken: Vec<Slot> = (1..32).map(|_| magazine.take(SMALL).unwrap()).collect();
+        magazine.give(first);
+        magazine.give(taken[0]);
+        assert_eq!((magazine.take(SMALL).unwrap(), magazine.take(SMALL).unwrap()), (taken[0], first));
+        for slot in [&[first], &taken[..]].concat() {
+            magazine.give(slot);
+        }
+        magazine.spill(&pool, SMALL);
+        assert_eq!(magazine.free[SMALL.index()].count.get(), 0);
+        assert_eq!(pool.depot(SMALL).hot[0], first.number);
+        // Else it would end among the stacks of the process, by its drop.
+        magazine.return_to(&pool);
+        assert_complete(&pool, SMALL);
     }
 }
