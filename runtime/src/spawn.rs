@@ -16,6 +16,7 @@
 //! switchmark_runtime::spawn(move || *local);
 //! ```
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -74,7 +75,7 @@ where
 /// The worker of the coroutine this runs in.
 #[inline]
 #[track_caller]
-fn here() -> &'static Worker {
+pub(crate) fn here() -> &'static Worker {
     match worker::current() {
         Some(me) => worker::of(me),
         None => nowhere(),
@@ -320,6 +321,44 @@ impl<T> JoinHandle<T> {
     /// The coroutine's id.
     pub fn id(&self) -> Id {
         self.task.id()
+    }
+}
+
+/// A reference to a coroutine's record without its value: to cancel it by.
+#[derive(Debug)]
+pub(crate) struct Reference(&'static Task);
+
+// SAFETY: it uses atomics, the count of references and constants of the record only.
+unsafe impl Send for Reference {}
+// SAFETY: as above.
+unsafe impl Sync for Reference {}
+
+impl Reference {
+    pub(crate) fn cancel(&self) -> Result<(), Unsupported> {
+        cancel::request(self.0)
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.0.word.is_done()
+    }
+
+    /// The error of a panic that was caught before the root.
+    #[cold]
+    pub(crate) fn panicked(&self, payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError::Panic(self.0.failed(payload))
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        worker::release(self.0);
+    }
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn reference(&self) -> Reference {
+        self.task.retain();
+        Reference(self.task)
     }
 }
 

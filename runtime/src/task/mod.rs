@@ -513,7 +513,7 @@ impl Task {
     }
 
     #[cold]
-    fn failed<E>(&self, cause: E) -> Failed<E> {
+    pub(crate) fn failed<E>(&self, cause: E) -> Failed<E> {
         Failed { id: self.id(), name: self.name().map(str::to_owned), cause }
     }
 
