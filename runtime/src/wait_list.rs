@@ -40,6 +40,10 @@ impl<D> Node<D> {
         }
     }
 
+    pub(crate) fn data(&self) -> &D {
+        &self.data
+    }
+
     /// Once the wait has ended.
     pub(crate) fn into_data(self) -> D {
         debug_assert!(!self.queued.get(), "a node leaves its list before its frame goes");
@@ -58,6 +62,13 @@ impl<D> Popped<D> {
         unsafe { &(*self.0).data }
     }
 
+    /// The waiter, for whoever wakes it without knowing the data's type. The node may be gone once it is woken.
+    pub(crate) fn into_waiter(self) -> Waiter {
+        // SAFETY: as in `data`.
+        let waiter = unsafe { &(*self.0).waiter }.get();
+        waiter.expect("a node is pushed with its waiter")
+    }
+
     /// The duty to wake goes with it.
     fn into_node(self) -> *const Node<D> {
         self.0
@@ -66,9 +77,7 @@ impl<D> Popped<D> {
     /// Ends the wait. The node may be gone when this returns.
     #[inline]
     pub(crate) fn wake(self) {
-        // SAFETY: as in `data`.
-        let waiter = unsafe { &(*self.0).waiter }.get();
-        waiter.expect("a node is pushed with its waiter").wake();
+        self.into_waiter().wake();
     }
 }
 

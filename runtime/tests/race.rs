@@ -94,7 +94,7 @@ fn many_threads_unparking_one_coroutine_wake_it_at_most_once_each() {
         for thread in threads {
             thread.join().unwrap();
         }
-        assert!((1..=4 * (EACH + 1)).contains(&returns), "{returns}");
+        assert!(returns <= 4 * (EACH + 1), "{returns}"); // None, if the threads were faster.
         assert!(handle.metrics().inbox_wakes <= handle.metrics().parks);
     });
 }

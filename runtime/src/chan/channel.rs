@@ -12,7 +12,7 @@
 //! One lock an operation, the standard library's. It is never held over a suspension, and no user code runs under it: values are moved
 //! there and never cloned, compared or dropped. Wakes come after it, so that an OS thread that is woken finds it free.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use super::select::{Ballot, Dice};
 use crate::park::Wait;
 use crate::task::Kind;
 use crate::time::Deadline;
@@ -83,6 +84,7 @@ fn channel<T>(capacity: usize, buffer: Buffer<T>) -> (Sender<T>, Receiver<T>) {
         receiver_count: 1,
         capacity,
         buffer,
+        dice: Dice::new(),
     };
     let shared = Arc::new(Shared { mutex: Mutex::new(()), sides: UnsafeCell::new(sides) });
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
@@ -90,13 +92,28 @@ fn channel<T>(capacity: usize, buffer: Buffer<T>) -> (Sender<T>, Receiver<T>) {
 
 /// What lies in a node: the value, where it is (a sender's) or goes (a receiver's).
 #[derive(Debug)]
-struct Party<T> {
-    value: UnsafeCell<Option<T>>,
+pub(super) struct Party<T> {
+    pub(super) value: UnsafeCell<Option<T>>,
+    /// Set while it is one of several of a `select!`.
+    pub(super) ballot: Cell<Option<Ballot>>,
 }
 
 impl<T> Party<T> {
-    fn new(value: Option<T>) -> Party<T> {
-        Party { value: UnsafeCell::new(value) }
+    pub(super) fn new(value: Option<T>) -> Party<T> {
+        Party { value: UnsafeCell::new(value), ballot: Cell::new(None) }
+    }
+}
+
+/// Takes the first out who is still to be had, which claims it. Parties of a `select!` that was decided elsewhere are let go on the way.
+#[inline(always)]
+fn claim<T>(list: &mut List<Party<T>>) -> ToWake<T> {
+    loop {
+        let popped = list.pop()?;
+        match popped.data().ballot.get() {
+            None => return Some(popped),
+            Some(ballot) if ballot.cast() => return Some(popped),
+            Some(_) => {}
+        }
     }
 }
 
@@ -116,23 +133,25 @@ fn take<T>(sender: &Popped<Party<T>>) -> T {
 }
 
 /// What lies under the lock.
-struct Sides<T> {
-    senders: List<Party<T>>,
-    receivers: List<Party<T>>,
+pub(super) struct Sides<T> {
+    pub(super) senders: List<Party<T>>,
+    pub(super) receivers: List<Party<T>>,
     sender_count: usize,
     receiver_count: usize,
     capacity: usize,
     buffer: Buffer<T>,
+    /// For `select!`, whose arms take turns by it.
+    pub(super) dice: Dice,
 }
 
 /// Who has to be woken after the lock, if anybody.
-type ToWake<T> = Option<Popped<Party<T>>>;
+pub(super) type ToWake<T> = Option<Popped<Party<T>>>;
 
 impl<T> Sides<T> {
     /// Sends, if that needs no wait.
     #[inline(always)]
-    fn offer(&mut self, value: T) -> Result<ToWake<T>, TrySendError<T>> {
-        if let Some(receiver) = self.receivers.pop() {
+    pub(super) fn offer(&mut self, value: T) -> Result<ToWake<T>, TrySendError<T>> {
+        if let Some(receiver) = claim(&mut self.receivers) {
             give(&receiver, value);
             return Ok(Some(receiver));
         }
@@ -148,9 +167,9 @@ impl<T> Sides<T> {
 
     /// Receives, if that needs no wait.
     #[inline(always)]
-    fn accept(&mut self) -> Result<(T, ToWake<T>), TryRecvError> {
+    pub(super) fn accept(&mut self) -> Result<(T, ToWake<T>), TryRecvError> {
         let oldest = self.buffer.pop();
-        let sender = self.senders.pop();
+        let sender = claim(&mut self.senders);
         match (oldest, sender) {
             (Some(value), None) => Ok((value, None)),
             (Some(value), Some(sender)) => {
@@ -164,10 +183,10 @@ impl<T> Sides<T> {
     }
 }
 
-struct Shared<T> {
-    mutex: Mutex<()>,
+pub(super) struct Shared<T> {
+    pub(super) mutex: Mutex<()>,
     /// Behind the mutex; apart from it so that locks of channels of different types are of one type, for `select!`.
-    sides: UnsafeCell<Sides<T>>,
+    pub(super) sides: UnsafeCell<Sides<T>>,
 }
 
 // SAFETY: the sides are reached under the lock only, and the values in them, and in the nodes that they reach, are `Send`.
@@ -179,14 +198,14 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> RefUnwindSafe for Shared<T> {}
 impl<T> UnwindSafe for Shared<T> {}
 
-struct Locked<'a, T> {
+pub(super) struct Locked<'a, T> {
     shared: &'a Shared<T>,
     _guard: MutexGuard<'a, ()>,
 }
 
 impl<T> Shared<T> {
     #[inline(always)]
-    fn lock(&self) -> Locked<'_, T> {
+    pub(super) fn lock(&self) -> Locked<'_, T> {
         // Poison says nothing here: see above.
         Locked { shared: self, _guard: self.mutex.lock().unwrap_or_else(PoisonError::into_inner) }
     }
@@ -221,14 +240,14 @@ fn wake<T>(popped: ToWake<T>) {
 ///
 /// Receivers then get what is left in the buffer, and after that the news.
 pub struct Sender<T> {
-    shared: Arc<Shared<T>>,
+    pub(super) shared: Arc<Shared<T>>,
 }
 
 /// The receiving end. Clones share the channel, each value going to one of them; the last to go closes it.
 ///
 /// Senders that wait then get their values back, and what is in the buffer is dropped.
 pub struct Receiver<T> {
-    shared: Arc<Shared<T>>,
+    pub(super) shared: Arc<Shared<T>>,
 }
 
 impl<T> Sender<T> {
@@ -467,7 +486,7 @@ impl<T> Drop for Receiver<T> {
 /// Everybody who waits on one side, to be woken empty-handed, or with the value still in hand.
 fn all<T>(list: &mut List<Party<T>>) -> Batch<Party<T>> {
     let mut batch = Batch::new();
-    while let Some(popped) = list.pop() {
+    while let Some(popped) = claim(list) {
         batch.push(popped);
     }
     batch

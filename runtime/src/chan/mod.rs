@@ -38,6 +38,7 @@
 mod buffer;
 mod channel;
 mod error;
+pub mod select;
 
 pub use channel::{IntoIter, Iter, Receiver, Sender, TryIter, bounded, rendezvous, unbounded};
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
