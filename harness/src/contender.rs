@@ -31,6 +31,10 @@ pub struct Manifest {
     /// What it cannot do.
     #[serde(default)]
     pub except: Vec<Exception>,
+    /// Where its scheduler, and not the model, decides how often a unit's yield becomes a switch: there its switches
+    /// are recorded, as those of more than two threads are, and not checked.
+    #[serde(default)]
+    pub recorded: Vec<Exception>,
 }
 
 fn one() -> u32 {
@@ -62,7 +66,7 @@ pub struct Need {
     pub hint: String,
 }
 
-/// A workload that a contender cannot run though it has the model.
+/// A workload that a contender cannot run though it has the model, or whose books it keeps otherwise.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
@@ -73,6 +77,12 @@ pub struct Exception {
     pub placement: Option<String>,
     /// The reason that the result will give.
     pub why: String,
+}
+
+impl Exception {
+    fn applies(&self, workload: &str, placement: &str) -> bool {
+        self.workload == workload && self.placement.as_deref().is_none_or(|p| p == placement)
+    }
 }
 
 /// A contender and how its workers are started.
@@ -157,9 +167,12 @@ impl Contender {
         if !self.manifest.models.iter().any(|m| m == model) {
             return Some(format!("{} does not run the model {model}", self.id()));
         }
-        let applies =
-            |e: &&Exception| e.workload == workload && e.placement.as_deref().is_none_or(|p| p == placement);
-        self.manifest.except.iter().find(applies).map(|e| e.why.clone())
+        self.manifest.except.iter().find(|e| e.applies(workload, placement)).map(|e| e.why.clone())
+    }
+
+    /// Whether the switches of a workload are recorded and not checked, whatever the number of units.
+    pub fn records(&self, workload: &str, placement: &str) -> bool {
+        self.manifest.recorded.iter().any(|e| e.applies(workload, placement))
     }
 
     /// What building needs and this machine lacks, as sentences with their remedy.

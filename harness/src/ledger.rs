@@ -3,7 +3,7 @@
 //! A cell whose books are wrong prints the reason and no number. A wrong *answer* is the contender's failure;
 //! a wrong *count* makes the number invalid.
 
-use crate::contender::{Contender, Kind};
+use crate::contender::Contender;
 use crate::definition::Formula;
 use crate::parent::{Fault, Outside};
 use crate::plan::{Group, kernel_decides};
@@ -21,7 +21,7 @@ fn off(observed: u64, expected: u64, tolerance: f64) -> bool {
 /// Compares a sample with what the definition promises.
 pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample) -> Result<(), Fault> {
     let expect = &group.definition.expect;
-    let free = kernel_decides(contender.manifest.kind, sample.peak_live);
+    let free = scheduler_decides(group, contender, sample);
     let check = promised(group, sample, &expect.check)?;
     // An exact answer that is wrong is the contender's failure; one that may be off counts, and is judged, like
     // the switches.
@@ -41,7 +41,7 @@ pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample)
             return Err(Fault::invalid(format!("expected {units} units, {} were created", sample.units)));
         }
     }
-    let (promised, observed) = (promised_switches(group, contender.manifest.kind, sample), sample.switches);
+    let (promised, observed) = (promised_switches(group, contender, sample), sample.switches);
     if let (Some(expected), Some(observed)) = (promised, observed)
         && off(observed, expected, SWITCHES)
     {
@@ -51,19 +51,30 @@ pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample)
 }
 
 /// The switches that a sample is held to; `None` where they are recorded only.
-fn promised_switches(group: &Group<'_>, kind: Kind, sample: &Sample) -> Option<u64> {
+fn promised_switches(group: &Group<'_>, contender: &Contender, sample: &Sample) -> Option<u64> {
     let expect = &group.definition.expect;
     let held = expect.checked.is_empty() || expect.checked.contains(&group.placement);
-    if !held || kernel_decides(kind, sample.peak_live) {
+    if !held || scheduler_decides(group, contender, sample) {
         return None;
     }
     promised(group, sample, expect.switches.as_ref()?).ok()
 }
 
+/// Whether the scheduler, and not the model, decides how often the units switch.
+fn scheduler_decides(group: &Group<'_>, contender: &Contender, sample: &Sample) -> bool {
+    kernel_decides(contender.manifest.kind, sample.peak_live)
+        || contender.records(&group.definition.id, &group.placement)
+}
+
 /// The kernel's own count of a slice's switches beside what was promised.
-pub(crate) fn kernel_switches(group: &Group<'_>, sample: &Sample, observed: u64) -> Option<Switches> {
+pub(crate) fn kernel_switches(
+    group: &Group<'_>,
+    contender: &Contender,
+    sample: &Sample,
+    observed: u64,
+) -> Option<Switches> {
     group.definition.expect.switches.as_ref()?;
-    let expected = promised_switches(group, Kind::Thread, sample);
+    let expected = promised_switches(group, contender, sample);
     Some(Switches { expected, observed, source: "perf".into() })
 }
 
@@ -132,8 +143,7 @@ pub(crate) fn divisor(group: &Group<'_>, sample: &Sample) -> Result<u64, Fault> 
 /// The books of all slices of a worker together.
 pub(crate) fn of(group: &Group<'_>, contender: &Contender, samples: &[Sample]) -> Ledger {
     let peak_live = samples.iter().map(|s| s.peak_live).max().unwrap_or(0);
-    let expected: Option<u64> =
-        samples.iter().map(|s| promised_switches(group, contender.manifest.kind, s)).sum();
+    let expected: Option<u64> = samples.iter().map(|s| promised_switches(group, contender, s)).sum();
     let observed: Option<u64> = samples.iter().map(|s| s.switches).sum();
     Ledger {
         units: samples.iter().map(|s| s.units).sum(),
@@ -150,6 +160,44 @@ mod tests {
         let sample = Sample { elapsed_ns: inside_ms * 1_000_000, ..Sample::default() };
         let [wall, cpu] = [wall_ms, cpu_ms].map(Duration::from_millis);
         confirmed(&sample, Outside { wall, cpu })
+    }
+
+    #[test]
+    fn where_a_schedulers_own_order_decides_switches_are_recorded_and_elsewhere_checked() {
+        let definition = "id = 'switch.yield'\nmodel = 'yield-ring'\nquestion = '?'\nunit = 'ns/switch'\n\
+            better = 'lower'\nplacements = ['same-core']\nwitness = 'w'\ntraps = 't'\n\
+            [expect]\nswitches = '2 * iterations'\ncheck = '2 * iterations'\ntolerance = 0.01";
+        let definition = crate::definition::Definition::parse(definition, "yield.toml").unwrap();
+        let group = Group {
+            id: "switch.yield/same-core".into(),
+            definition: &definition,
+            params: Vec::new(),
+            placement: "same-core".into(),
+            cpus: vec![0],
+            contenders: Vec::new(),
+            refused: Vec::new(),
+        };
+        let contender = |more: &str| {
+            let text = format!("name = 'peer'\nkind = 'stackless'\nmodels = ['yield-ring']\n{more}");
+            Contender::in_tree(&text, "contender.toml").unwrap()
+        };
+        let half = Sample {
+            iterations: 1000,
+            units: 2,
+            peak_live: 2,
+            switches: Some(1000),
+            check: 2000,
+            ..Sample::default()
+        };
+        let refuted = checked(&group, &contender(""), &half).unwrap_err();
+        assert!(refuted.reason.contains("expected 2000 switches, counted 1000"), "{}", refuted.reason);
+        for (workload, kept) in [("switch.yield", true), ("switch.handoff", false)] {
+            let other =
+                contender(&format!("[[recorded]]\nworkload = '{workload}'\nwhy = 'last in, first out'"));
+            assert_eq!(checked(&group, &other, &half).is_ok(), kept, "{workload}");
+            let switches = of(&group, &other, std::slice::from_ref(&half)).switches.unwrap();
+            assert_eq!((switches.expected.is_none(), switches.observed), (kept, 1000));
+        }
     }
 
     #[test]

@@ -259,7 +259,8 @@ impl<'a> Run<'a> {
             for (event, before, after) in pairs {
                 let counter = counters::counted(before, after, operations);
                 if event.name == "context-switches" && contender.manifest.kind == Kind::Thread {
-                    found.switches = counter.value.and_then(|n| ledger::kernel_switches(group, &sample, n));
+                    found.switches =
+                        counter.value.and_then(|n| ledger::kernel_switches(group, contender, &sample, n));
                 }
                 found.counters.insert(event.name.to_owned(), counter);
             }
