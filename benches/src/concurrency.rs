@@ -53,8 +53,8 @@ pub trait Concurrency: Sized + 'static {
     fn unpark(unit: &Self::Unparker);
 
     /// Switches between units so far, by this contender's own count and not by the model's: the kernel's for
-    /// threads, the scheduler's for coroutines.
-    fn switches() -> u64;
+    /// threads, the scheduler's for coroutines. `None` where it cannot tell.
+    fn switches() -> Option<u64>;
 
     /// Addresses of the calling unit's stack, where the kernel is to be asked about each stack.
     fn stack() -> Option<Range<usize>> {

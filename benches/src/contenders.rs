@@ -1,8 +1,8 @@
 //! The contenders in the tree: who they are and how a cell of theirs is entered.
 //!
-//! A contender of its own crate uses [`serve_raw`]; its main is some forty lines.
+//! A contender of its own crate uses [`serve_raw`] or [`serve_units`]; its main is some forty lines.
 
-use crate::concurrency::{Call, Coroutine, Raw, Thread, coroutine};
+use crate::concurrency::{Call, Concurrency, Coroutine, Raw, Thread, coroutine};
 use crate::models::{self, Opened};
 use std::{fs, io};
 use switchmark_harness::contender::Contender;
@@ -22,6 +22,30 @@ pub fn serve_raw<R: Raw>(contender: &str, version: &str) -> io::Result<()> {
         Identity { contender: contender.into(), version: version.into(), models: vec!["bounce".into()] };
     worker::serve(identity, |prepare, session| answer(opened(&mut raw::<R>(prepare)), session))
 }
+
+/// Serves a contender of its own crate that has units and blocking calls: the models that need a scheduler.
+///
+/// `enter` is given the cell and what is to be run: it starts the contender's runtime as the placement demands, runs
+/// that as one of its units, and returns when it has ended.
+pub fn serve_units<C: Concurrency>(
+    contender: &str,
+    version: &str,
+    models: &[&str],
+    enter: impl FnOnce(&Prepare, Work) -> io::Result<()>,
+) -> io::Result<()> {
+    let identity = Identity {
+        contender: contender.into(),
+        version: version.into(),
+        models: models.iter().map(|m| (*m).into()).collect(),
+    };
+    worker::serve(identity, |prepare, session| {
+        let cell = prepare.clone();
+        enter(prepare, Box::new(move || answer(opened(&mut models::scheduled::<C>(&cell)), session)))
+    })
+}
+
+/// All slices of a cell, from opening it to its end.
+pub type Work = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// A cell as it is handed to whoever takes slices: they, or the reason why it cannot be had here.
 pub type Cell<'a> = Result<&'a mut (dyn FnMut(u64) -> Sample + 'static), String>;

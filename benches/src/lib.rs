@@ -21,7 +21,7 @@ pub mod layout;
 pub mod models;
 mod sys;
 
-pub use contenders::{Cell, serve, serve_raw, with_cell};
+pub use contenders::{Cell, Work, serve, serve_raw, serve_units, with_cell};
 
 // `DEFINITIONS` and `MANIFESTS`, by `build.rs`.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));

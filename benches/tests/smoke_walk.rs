@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test is no model: it pins and times its own threads")]
 
+mod walk;
+
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,14 +13,10 @@ use switchmark_harness::contender::{Contender, Kind};
 use switchmark_harness::definition::Definition;
 use switchmark_harness::protocol::{Prepare, Sample};
 use switchmark_schema::ParamValue;
+use walk::{definitions, prepare};
 
 /// The kernel counts switches by process, so one test at a time.
 static PROCESS: Mutex<()> = Mutex::new(());
-
-fn definitions() -> Vec<Definition> {
-    let parsed = switchmark_benches::definitions().map(|(path, text)| Definition::parse(text, path));
-    parsed.collect::<Result<_, _>>().expect("every definition parses")
-}
 
 fn contenders() -> Vec<Contender> {
     let parsed = switchmark_benches::manifests().map(|(path, text)| Contender::in_tree(text, path));
@@ -27,18 +25,6 @@ fn contenders() -> Vec<Contender> {
 
 fn definition(id: &str) -> Definition {
     definitions().into_iter().find(|d| d.id == id).expect("a definition of this id")
-}
-
-fn prepare(definition: &Definition, placement: &str, params: Vec<(String, ParamValue)>) -> Prepare {
-    let cpus: Vec<usize> =
-        core_affinity::get_core_ids().expect("allowed cpus").iter().map(|c| c.id).rev().collect();
-    Prepare {
-        workload: definition.id.clone(),
-        model: definition.model.clone(),
-        placement: placement.into(),
-        cpus,
-        params,
-    }
 }
 
 /// The last slice of those asked for, by a worker in a pinned thread of its own.
@@ -56,31 +42,9 @@ fn run(contender: &str, prepare: &Prepare, slices: &[u64]) -> Result<Sample, Str
     thread::scope(|s| s.spawn(work).join()).expect("the worker does not panic")
 }
 
-/// What is wrong with a sample, by the definition's formulas.
+/// Contenders in the tree count their switches, and are held to them.
 fn faults(definition: &Definition, prepare: &Prepare, sample: &Sample) -> Vec<String> {
-    let expected = |name: &str| match name {
-        "iterations" => Some(sample.iterations),
-        _ => prepare.number(name).ok(),
-    };
-    let mut faults = Vec::new();
-    let mut compare = |what: &str, formula, observed: u64, tolerance: f64, slack: f64| {
-        let formula: &switchmark_harness::definition::Formula = formula;
-        let expected = formula.evaluate(expected).expect("a formula of numeric parameters");
-        if observed.abs_diff(expected) as f64 > expected as f64 * tolerance + slack {
-            faults.push(format!("{what}: {observed}, not {expected}"));
-        }
-    };
-    let expect = &definition.expect;
-    compare("check", &expect.check, sample.check, expect.tolerance, 0.0);
-    if let Some(units) = &expect.units {
-        compare("units", units, sample.units, 0.0, 0.0);
-    }
-    let checked = expect.checked.is_empty() || expect.checked.contains(&prepare.placement);
-    if let (Some(switches), true) = (&expect.switches, checked) {
-        // The kernel's count has other programs in it: a few a slice.
-        compare("switches", switches, sample.switches.unwrap_or(0), 0.01, 8.0);
-    }
-    faults
+    walk::faults(definition, prepare, sample, true)
 }
 
 #[test]
@@ -88,35 +52,19 @@ fn every_cell_answers_as_its_definition_expects() {
     let _alone = PROCESS.lock().unwrap();
     let start = Instant::now();
     let mut cells = 0;
-    for definition in definitions() {
-        let cpus = core_affinity::get_core_ids().expect("allowed cpus").len();
-        let placements = definition.placements.iter().filter(|p| *p != "cross-core" || cpus > 1);
-        for placement in placements {
-            for params in definition.grid(Some("smoke")) {
-                let prepare = prepare(&definition, placement, params);
-                let slices: Vec<u64> = match definition.model.as_str() {
-                    "parked" => {
-                        let units = prepare.number("units").unwrap();
-                        vec![units / 4, units / 2, units]
-                    }
-                    "spawn-join" => vec![5, 100],
-                    _ => vec![40, 3000],
-                };
-                for contender in contenders() {
-                    if contender.refuses(&definition.id, &definition.model, placement).is_some() {
-                        continue;
-                    }
-                    let cell =
-                        format!("{}/{:?}/{placement}/{}", definition.id, prepare.params, contender.id());
-                    let sample =
-                        run(contender.id(), &prepare, &slices).unwrap_or_else(|e| panic!("{cell}: {e}"));
-                    let faults = faults(&definition, &prepare, &sample);
-                    assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
-                    assert!(sample.elapsed_ns > 0, "{cell}: no time passed");
-                    assert_eq!(sample.iterations, *slices.last().unwrap(), "{cell}");
-                    cells += 1;
-                }
+    for (definition, prepare) in walk::cells() {
+        let slices = walk::slices(&prepare);
+        for contender in contenders() {
+            if contender.refuses(&definition.id, &definition.model, &prepare.placement).is_some() {
+                continue;
             }
+            let cell = walk::name(&prepare, contender.id());
+            let sample = run(contender.id(), &prepare, &slices).unwrap_or_else(|e| panic!("{cell}: {e}"));
+            let faults = faults(&definition, &prepare, &sample);
+            assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
+            assert!(sample.elapsed_ns > 0, "{cell}: no time passed");
+            assert_eq!(sample.iterations, *slices.last().unwrap(), "{cell}");
+            cells += 1;
         }
     }
     assert!(cells >= 8, "only {cells} cells were walked");

@@ -77,9 +77,9 @@ impl Concurrency for Coroutine {
         unit.unpark();
     }
 
-    fn switches() -> u64 {
+    fn switches() -> Option<u64> {
         let runtime = Handle::try_current().expect("models of coroutines run in a runtime");
-        runtime.metrics().switches
+        Some(runtime.metrics().switches)
     }
 
     fn resident_stacks() -> Option<u64> {

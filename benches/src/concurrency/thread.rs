@@ -70,8 +70,8 @@ impl Concurrency for Thread {
         unit.0.unpark();
     }
 
-    fn switches() -> u64 {
-        sys::context_switches()
+    fn switches() -> Option<u64> {
+        Some(sys::context_switches())
     }
 
     fn stack() -> Option<Range<usize>> {

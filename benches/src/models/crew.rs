@@ -58,8 +58,8 @@ pub(super) struct Outcome {
     pub(super) elapsed_ns: u64,
     /// Of gathering and dismissing the units around it.
     pub(super) outside_ns: u64,
-    /// Within the work, by the contender's own count.
-    pub(super) switches: u64,
+    /// Within the work, by the contender's own count, where it has one.
+    pub(super) switches: Option<u64>,
     /// Sum of the units' answers.
     pub(super) answer: u64,
 }
@@ -113,7 +113,7 @@ impl<C: Concurrency> Crew<C> {
         Outcome {
             elapsed_ns,
             outside_ns: (C::stamp() - begin).saturating_sub(elapsed_ns),
-            switches: self.shared.switches.load(Ordering::Relaxed),
+            switches: C::switches().map(|_| self.shared.switches.load(Ordering::Relaxed)),
             answer: self.shared.answer.load(Ordering::Relaxed),
         }
     }
@@ -187,6 +187,11 @@ fn leave<C: Concurrency>(shared: &Shared<C>) {
     }
 }
 
+/// Switches since an earlier count.
+pub(super) fn since<C: Concurrency>(earlier: Option<u64>) -> Option<u64> {
+    Some(C::switches()? - earlier?)
+}
+
 impl<C: Concurrency> Station<'_, C> {
     /// Gives way until all units have arrived.
     pub(super) fn gather(&self) {
@@ -204,7 +209,7 @@ impl<C: Concurrency> Station<'_, C> {
         let done = work(self);
         let elapsed_ns = C::stamp() - start;
         // Relaxed: `leave` releases them.
-        self.shared.switches.store(C::switches() - switches, Ordering::Relaxed);
+        self.shared.switches.store(since::<C>(switches).unwrap_or(0), Ordering::Relaxed);
         self.shared.elapsed_ns.store(elapsed_ns, Ordering::Relaxed);
         done
     }

@@ -43,7 +43,7 @@ pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
             elapsed_ns: slice.elapsed_ns,
             units: 2,
             peak_live: 2,
-            switches: Some(slice.switches),
+            switches: slice.switches,
             check: shared.token.load(Ordering::Relaxed),
             ..Sample::default()
         }

@@ -41,7 +41,7 @@ pub fn open<C: Descriptors>(prepare: &Prepare) -> Opened {
             elapsed_ns: slice.elapsed_ns,
             units: 2,
             peak_live: 2,
-            switches: Some(slice.switches),
+            switches: slice.switches,
             check: slice.answer,
             ..Sample::default()
         }

@@ -6,6 +6,7 @@
 //! **Check.** The i-th unit returns 2·i, counted from 1; their sum is `iterations * iterations + iterations`.
 //! (Twice i, because a formula of a definition knows no division.)
 
+use super::crew::since;
 use super::{Opened, number, stack};
 use crate::concurrency::Concurrency;
 use crate::layout::{self, Layout};
@@ -41,7 +42,7 @@ pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
             elapsed_ns,
             units: started,
             peak_live: 1,
-            switches: Some(C::switches() - switches),
+            switches: since::<C>(switches),
             check: sum,
             ..Sample::default()
         }

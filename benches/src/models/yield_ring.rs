@@ -54,7 +54,7 @@ pub fn open<C: Concurrency>(prepare: &Prepare) -> Opened {
             base_ns: Some(slice.outside_ns),
             units: tasks as u64,
             peak_live: tasks as u64,
-            switches: Some(slice.switches),
+            switches: slice.switches,
             check: slice.answer,
             ..Sample::default()
         }

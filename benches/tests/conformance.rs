@@ -1,0 +1,110 @@
+//! Every question, asked at smoke size of every contender of its own folder that is built: over the protocol, as the
+//! parent does. What is not built is named and left out; `.ci/run` builds what its toolchains allow and asks again.
+
+#![allow(clippy::disallowed_methods, reason = "a test is no model: it pins its own threads")]
+
+mod walk;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread;
+use switchmark_harness::contender::Contender;
+use switchmark_harness::protocol::{Identity, Prepare, Reply, Request, Sample};
+
+/// What a worker said to one cell: its samples, or why it refused.
+fn talk(contender: &Contender, prepare: &Prepare, slices: &[u64]) -> (Identity, Result<Vec<Sample>, String>) {
+    let (program, arguments) = contender.command().expect("a program of its own");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if let Some(folder) = &contender.folder {
+        command.current_dir(folder);
+    }
+    let mut worker = command.spawn().expect("it is built");
+    let mut stdin = worker.stdin.take().expect("piped");
+    let mut lines = BufReader::new(worker.stdout.take().expect("piped")).lines();
+    let mut ask = |stdin: &mut ChildStdin, request: &Request| {
+        writeln!(stdin, "{request}").expect("the worker reads");
+        let line = lines.next().expect("the worker answers").expect("in UTF-8");
+        Reply::parse(&line).unwrap_or_else(|e| panic!("{}: {e} in `{line}`", contender.id()))
+    };
+    let Reply::Hello(identity) = ask(&mut stdin, &Request::Hello) else { panic!("no hello") };
+    let answer = match ask(&mut stdin, &Request::Prepare(prepare.clone())) {
+        Reply::Ready { .. } => Ok(slices
+            .iter()
+            .map(|n| match ask(&mut stdin, &Request::Slice { iterations: *n }) {
+                Reply::Sample(sample) => sample,
+                other => panic!("answered a slice with `{other}`"),
+            })
+            .collect()),
+        Reply::Unsupported { reason } => Err(reason),
+        other => panic!("answered prepare with `{other}`"),
+    };
+    assert_eq!(ask(&mut stdin, &Request::Finish), Reply::Done);
+    assert!(worker.wait().expect("it is ours").success(), "{} ends with success", contender.id());
+    (identity, answer)
+}
+
+/// As [`talk`], on the CPUs of the cell, which a process takes over from the thread that starts it.
+fn talk_in_place(
+    contender: &Contender,
+    prepare: &Prepare,
+    slices: &[u64],
+) -> (Identity, Result<Vec<Sample>, String>) {
+    let pinned = || {
+        if let [one] = *prepare.cpus {
+            assert!(core_affinity::set_for_current(core_affinity::CoreId { id: one }));
+        }
+        talk(contender, prepare, slices)
+    };
+    thread::scope(|s| s.spawn(pinned).join()).expect("the conversation comes to an end")
+}
+
+#[test]
+fn every_contender_that_is_built_answers_as_the_definitions_expect() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
+    let cells = walk::cells();
+    for contender in Contender::discover(&folder).expect("every manifest parses") {
+        if let Err(reason) = contender.available() {
+            eprintln!("skipped: {reason}");
+            continue;
+        }
+        let mut measured = 0;
+        for (definition, prepare) in &cells {
+            let placement = &prepare.placement;
+            if contender.refuses(&definition.id, &definition.model, placement).is_some() {
+                continue;
+            }
+            let cell = walk::name(prepare, contender.id());
+            let slices = walk::slices(prepare);
+            let (identity, answer) = talk_in_place(&contender, prepare, &slices);
+            assert_eq!(identity.contender, contender.id());
+            assert_eq!(
+                identity.models, contender.manifest.models,
+                "{cell}: the worker and its manifest agree"
+            );
+            let samples = match answer {
+                Ok(samples) => samples,
+                // A refusal is an answer, and its reason is what the page prints.
+                Err(reason) => {
+                    assert!(!reason.is_empty(), "{cell}: refused without a reason");
+                    eprintln!("{cell}: {reason}");
+                    continue;
+                }
+            };
+            measured += 1;
+            for (sample, iterations) in samples.iter().zip(&slices) {
+                assert_eq!(sample.iterations, *iterations, "{cell}");
+                assert!(sample.elapsed_ns > 0, "{cell}: no time passed");
+            }
+            // The first is short: a yield more or less is more than a hundredth of it.
+            let last = samples.last().expect("at least one slice");
+            // Who has no count of its own claims none, and cannot be held to it.
+            let held = last.switches.is_some() && !contender.records(&definition.id, placement);
+            let faults = walk::faults(definition, prepare, last, held);
+            assert!(faults.is_empty(), "{cell}: {faults:?} in {last:?}");
+        }
+        assert!(measured > 0, "{} answers something", contender.id());
+        eprintln!("{}: {measured} cells", contender.id());
+    }
+}

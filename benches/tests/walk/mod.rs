@@ -1,0 +1,85 @@
+//! What the walks over definitions and contenders share: the questions, the cells, and what a sample must say.
+
+use switchmark_harness::definition::Definition;
+use switchmark_harness::pin::Cpus;
+use switchmark_harness::protocol::{Prepare, Sample};
+use switchmark_schema::ParamValue;
+
+pub(crate) fn definitions() -> Vec<Definition> {
+    let parsed = switchmark_benches::definitions().map(|(path, text)| Definition::parse(text, path));
+    parsed.collect::<Result<_, _>>().expect("every definition parses")
+}
+
+pub(crate) fn prepare(
+    definition: &Definition,
+    placement: &str,
+    params: Vec<(String, ParamValue)>,
+) -> Prepare {
+    let cpus = Cpus::allowed(None).expect("a CPU is allowed");
+    Prepare {
+        workload: definition.id.clone(),
+        model: definition.model.clone(),
+        placement: placement.into(),
+        cpus: cpus.of_placement(placement).expect("a placement of this machine"),
+        params,
+    }
+}
+
+/// Every cell of every definition at smoke size, in the placements that this machine has.
+pub(crate) fn cells() -> Vec<(Definition, Prepare)> {
+    let cpus = Cpus::allowed(None).expect("a CPU is allowed");
+    let mut cells = Vec::new();
+    for definition in definitions() {
+        for placement in definition.placements.iter().filter(|p| cpus.of_placement(p).is_ok()) {
+            for params in definition.grid(Some("smoke")) {
+                cells.push((definition.clone(), prepare(&definition, placement, params)));
+            }
+        }
+    }
+    cells
+}
+
+/// A cell's id, to name it where it fails.
+pub(crate) fn name(prepare: &Prepare, contender: &str) -> String {
+    let params: Vec<String> = prepare.params.iter().map(|(name, value)| format!("{name}={value}/")).collect();
+    format!("{}/{}{}/{contender}", prepare.workload, params.concat(), prepare.placement)
+}
+
+/// How many iterations each slice of a walk takes.
+pub(crate) fn slices(prepare: &Prepare) -> Vec<u64> {
+    match prepare.model.as_str() {
+        "parked" => {
+            let units = prepare.number("units").expect("a population has a size");
+            vec![units / 4, units / 2, units]
+        }
+        "spawn-join" => vec![5, 100],
+        _ => vec![40, 3000],
+    }
+}
+
+/// What is wrong with a sample, by the definition's formulas. Where the switches are `held` they are compared.
+pub(crate) fn faults(definition: &Definition, prepare: &Prepare, sample: &Sample, held: bool) -> Vec<String> {
+    let expected = |name: &str| match name {
+        "iterations" => Some(sample.iterations),
+        _ => prepare.number(name).ok(),
+    };
+    let mut faults = Vec::new();
+    let mut compare = |what: &str, formula, observed: u64, tolerance: f64, slack: f64| {
+        let formula: &switchmark_harness::definition::Formula = formula;
+        let expected = formula.evaluate(expected).expect("a formula of numeric parameters");
+        if observed.abs_diff(expected) as f64 > expected as f64 * tolerance + slack {
+            faults.push(format!("{what}: {observed}, not {expected}"));
+        }
+    };
+    let expect = &definition.expect;
+    compare("check", &expect.check, sample.check, expect.tolerance, 0.0);
+    if let Some(units) = &expect.units {
+        compare("units", units, sample.units, 0.0, 0.0);
+    }
+    let checked = expect.checked.is_empty() || expect.checked.contains(&prepare.placement);
+    if let (Some(switches), true) = (&expect.switches, checked && held) {
+        // The kernel's count has other programs in it: a few a slice.
+        compare("switches", switches, sample.switches.unwrap_or(0), 0.01, 8.0);
+    }
+    faults
+}
