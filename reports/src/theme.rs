@@ -53,6 +53,7 @@ pub(crate) const EPOLL: Colour = colour("epoll", 0x000000, 0xF5F5F5, Role::Mark)
 pub(crate) const CALL: Colour = colour("call", 0x6E6E6E, 0xB0B0B0, Role::Mark);
 pub(crate) const COROSENSEI: Colour = colour("corosensei", 0x8A5A2B, 0xD3A06A, Role::Mark);
 pub(crate) const TOKIO: Colour = colour("tokio", 0x008F68, 0x2BC79A, Role::Mark);
+pub(crate) const SELF_WAKE: Colour = colour("self-wake", 0x5E7F1C, 0xA9C957, Role::Mark);
 pub(crate) const GO: Colour = colour("go", 0x2589BD, 0x56B4E9, Role::Mark);
 pub(crate) const JAVA: Colour = colour("java", 0xB57C00, 0xE69F00, Role::Mark);
 pub(crate) const MAY: Colour = colour("may", 0xB85C8F, 0xE29AC2, Role::Mark);
@@ -66,7 +67,7 @@ pub(crate) const SLAB: Colour = colour("slab", 0x7F5F00, 0xDDB84E, Role::Text);
 pub(crate) const PAGE_TABLES: Colour = colour("page-tables", 0x2F6B4F, 0x7CCBA2, Role::Text);
 
 /// Every colour there is.
-pub(crate) const ALL: [Colour; 24] = [
+pub(crate) const ALL: [Colour; 25] = [
     PAPER,
     RAISED,
     INK,
@@ -82,6 +83,7 @@ pub(crate) const ALL: [Colour; 24] = [
     CALL,
     COROSENSEI,
     TOKIO,
+    SELF_WAKE,
     GO,
     JAVA,
     MAY,
@@ -106,6 +108,7 @@ pub(crate) enum Shape {
     HollowSquare,
     Cross,
     Plus,
+    Right,
     Bar,
 }
 
@@ -127,6 +130,7 @@ pub(crate) fn look(contender: &str) -> Look {
         "call" => (CALL, Shape::Plus),
         "corosensei" => (COROSENSEI, Shape::HollowDiamond),
         "tokio" => (TOKIO, Shape::Square),
+        "tokio-self-wake" => (SELF_WAKE, Shape::Right),
         "go" => (GO, Shape::Down),
         "java" => (JAVA, Shape::Cross),
         "may" => (MAY, Shape::HollowSquare),
@@ -235,6 +239,7 @@ mod tests {
             "call",
             "corosensei",
             "tokio",
+            "tokio-self-wake",
             "go",
             "java",
             "may",

@@ -291,6 +291,7 @@ impl Canvas<'_> {
         match look.shape {
             Shape::Up => polygon(self, 5.5, c, &[(0.0, -1.1), (1.1, 0.85), (-1.1, 0.85)]),
             Shape::Down => polygon(self, 5.5, c, &[(0.0, 1.1), (1.1, -0.85), (-1.1, -0.85)]),
+            Shape::Right => polygon(self, 5.5, c, &[(1.1, 0.0), (-0.85, 1.1), (-0.85, -1.1)]),
             Shape::Disc => disc(self, 5.0, c),
             Shape::Ring => {
                 disc(self, 5.5, c);
