@@ -36,11 +36,11 @@ fn recurse(depth: usize) -> usize {
     recurse(depth + 1) + frame[depth % 64]
 }
 
-/// One frame larger than any stack: the compiler's probes meet the guard on the way down.
+/// One frame as large as the largest stack: the compiler's probes meet the guard on the way down.
 #[inline(never)]
 #[expect(clippy::large_stack_arrays, reason = "that is the point")]
 fn large_frame() -> u8 {
-    let frame = black_box([1_u8; 2 << 20]);
+    let frame = black_box([1_u8; 1 << 20]);
     frame[black_box(77)]
 }
 
@@ -70,34 +70,58 @@ fn assert_reported(output: &Output, bytes: usize) {
     assert!(error.contains(&format!("stack of {bytes} bytes")), "{error}");
 }
 
-#[test]
-fn an_overflow_in_each_class_names_id_name_and_size() {
-    if let Some(bytes) = scenario() {
-        return overflow_in_a_named_coroutine(bytes.parse().unwrap(), || {
+/// The ways to the end of a stack.
+const WAYS: [(&str, fn()); 5] = [
+    ("recursion", || {
+        black_box(recurse(0));
+    }),
+    ("frame", || {
+        black_box(large_frame());
+    }),
+    ("drop", || drop(RecurseOnDrop)),
+    ("unwinding", || {
+        let _guard = RecurseOnDrop;
+        panic!("unwinds into a destructor");
+    }),
+    ("hook", || {
+        std::panic::set_hook(Box::new(|_| {
             black_box(recurse(0));
-        });
+        }));
+        panic!("calls the hook");
+    }),
+];
+
+#[test]
+fn an_overflow_by_each_way_in_each_class_names_id_name_and_size() {
+    if let Some(scenario) = scenario() {
+        let (way, bytes) = scenario.split_once(' ').unwrap();
+        let (_, overflow) = WAYS.into_iter().find(|(name, _)| *name == way).unwrap();
+        return overflow_in_a_named_coroutine(bytes.parse().unwrap(), overflow);
     }
-    for bytes in [64 << 10, 256 << 10, 1 << 20] {
-        let output = child("an_overflow_in_each_class_names_id_name_and_size", &bytes.to_string());
-        assert_reported(&output, bytes);
+    for (way, _) in WAYS {
+        for bytes in [64 << 10, 256 << 10, 1 << 20] {
+            let output = child(
+                "an_overflow_by_each_way_in_each_class_names_id_name_and_size",
+                &format!("{way} {bytes}"),
+            );
+            assert_reported(&output, bytes);
+        }
     }
 }
 
 #[test]
-fn an_overflow_by_one_large_frame_or_in_a_destructor_is_reported() {
-    match scenario().as_deref() {
-        Some("frame") => {
-            return overflow_in_a_named_coroutine(64 << 10, || {
-                black_box(large_frame());
-            });
-        }
-        Some("drop") => return overflow_in_a_named_coroutine(64 << 10, || drop(RecurseOnDrop)),
-        _ => {}
+fn an_overflow_on_any_worker_is_reported() {
+    if scenario().is_some() {
+        // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
+        let runtime = unsafe { Builder::new().workers(2).build() }.unwrap();
+        let victims: Vec<_> = (0..2).map(|_| runtime.handle().spawn(|| black_box(recurse(0)))).collect();
+        victims.into_iter().for_each(|victim| drop(victim.join()));
+        return;
     }
-    for scenario in ["frame", "drop"] {
-        let output = child("an_overflow_by_one_large_frame_or_in_a_destructor_is_reported", scenario);
-        assert_reported(&output, 64 << 10);
-    }
+    let output = child("an_overflow_on_any_worker_is_reported", "workers");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{error}");
+    assert!(error.contains("stack of 262144 bytes"), "{error}");
 }
 
 fn raw_overflow() {
