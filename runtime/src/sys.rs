@@ -13,6 +13,8 @@ pub(crate) const PAGE: usize = 4096;
 
 /// `MADV_GUARD_INSTALL` of Linux 6.13.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
+/// `MADV_GUARD_REMOVE` of Linux 6.13.
+const MADV_GUARD_REMOVE: libc::c_int = 103;
 /// `PIDFD_SELF_THREAD_GROUP` of Linux 6.14: names the calling process without a descriptor.
 const PIDFD_SELF: libc::c_int = -10_001;
 
@@ -65,6 +67,16 @@ pub(crate) unsafe fn guard(at: *mut u8, bytes: usize) -> io::Result<()> {
     injected!(Guard);
     // SAFETY: the caller gives the contents up.
     done(unsafe { libc::madvise(at.cast(), bytes, MADV_GUARD_INSTALL) })
+}
+
+/// Takes the guards of [`guard`] out of the range, whose other pages stay as they are.
+///
+/// # Safety
+/// Nobody relies on them.
+pub(crate) unsafe fn unguard(at: *mut u8, bytes: usize) -> io::Result<()> {
+    injected!(Unguard);
+    // SAFETY: the caller needs no guard there.
+    done(unsafe { libc::madvise(at.cast(), bytes, MADV_GUARD_REMOVE) })
 }
 
 /// [`guard`] for many ranges in one call; `Ok` says how many bytes were done, from the front.
@@ -340,6 +352,7 @@ pub(crate) mod inject {
         Reserve,
         GuardBatch,
         Guard,
+        Unguard,
         Protect,
         Discard,
         DiscardBatch,

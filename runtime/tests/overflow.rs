@@ -115,7 +115,9 @@ fn an_overflow_on_any_worker_is_reported() {
         // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
         let runtime = unsafe { Builder::new().workers(2).build() }.unwrap();
         let victims: Vec<_> = (0..2).map(|_| runtime.handle().spawn(|| black_box(recurse(0)))).collect();
-        victims.into_iter().for_each(|victim| drop(victim.join()));
+        for victim in victims {
+            let _ = victim.join();
+        }
         return;
     }
     let output = child("an_overflow_on_any_worker_is_reported", "workers");

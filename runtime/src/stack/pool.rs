@@ -7,7 +7,7 @@
 //! ```text
 //!   magazine --half--> hot --batch--> warm  (a sample was shallow)  --rest--> lean (trimmed)
 //!                          |--------> lean  (trimmed: keeps its top pages)
-//!                          `--------> cold  (keeps nothing)
+//!                          `--------> cold  (keeps no page) --many--> unguarded (keeps no page table either)
 //! ```
 //!
 //! *Hot* stacks have what they touched. When there are more than a batch, whoever brought the last *settles*: as many as the limit
@@ -16,6 +16,9 @@
 //! half of what their end costs. What a sample missed is trimmed when a worker sleeps. To trim and to cool are one system call for many
 //! stacks ([`super::reclaim`]), made outside the depot's lock, on a chunk of at most [`CHUNK`] stacks that nobody can take meanwhile. So
 //! a crowd that ends gives its memory back as it ends, a batch at a time, and nobody waits for all of it.
+//!
+//! A cold stack still has its guard, which is in its page tables. When many are cold, those that are neighbours are *stripped*: they
+//! lose guard and tables and are like those that nobody used yet.
 //!
 //! **Back-pressure.** One thread settles a class at a time; others go on meanwhile, but one that finds twice a batch hot waits its turn,
 //! as otherwise a fast giver would outrun the kernel.
@@ -51,6 +54,8 @@ const REST: usize = 256;
 const HOT_BYTES: usize = 16 << 20;
 /// Of so many stacks that stay, one is asked how deep it was used.
 const SAMPLE: usize = 16;
+/// Cold stacks, at least, that are looked through for neighbours: their page tables are 4 MiB, by class 13 and 40.
+const STRIP: usize = 1 << 14;
 /// Within how many milliseconds a cold stack taken again counts as evidence, and after how many unused ones go cold.
 const LINGER_MS: u64 = 1000;
 /// How far evidence raises the warm limit, in multiples of it.
@@ -71,10 +76,12 @@ struct Depot {
     warm: Vec<u32>,
     lean: Vec<u32>,
     cold: Vec<u32>,
-    /// Taken from the arena, but the kernel refused a guard: to be tried again before anything fresh.
+    /// Without a guard, because the kernel refused it or because they were stripped: to be guarded before anything fresh is.
     unguarded: Vec<u32>,
     /// Slots taken from the arena.
     made: usize,
+    /// Stacks gone cold since the cold ones were looked through for neighbours to strip.
+    unstripped: usize,
     /// Warm stacks beyond the limit, on evidence.
     earned: usize,
     /// Fewest stacks that were not cold since `epoch`: so many were not needed.
@@ -112,6 +119,7 @@ impl Depot {
             cold: Vec::new(),
             unguarded: Vec::new(),
             made: 0,
+            unstripped: 0,
             earned: 0,
             unneeded: 0,
             epoch: 0,
@@ -140,10 +148,15 @@ impl Depot {
         self.unneeded = self.unneeded.min(self.hot.len() + self.settled());
         let from_cold = left.min(self.cold.len());
         self.cold.drain(self.cold.len() - from_cold..).for_each(to);
-        if self.last_cold.is_some_and(|then| now.saturating_sub(then) < LINGER_MS) {
-            self.earned = (self.earned + from_cold).min(config::kept_free(class) * EARNED_AT_MOST);
-        }
+        self.earn(class, now, from_cold);
         count - left + from_cold
+    }
+
+    /// Takes note of stacks that were wanted after they had gone cold.
+    fn earn(&mut self, class: Class, now: u64, count: usize) {
+        if self.last_cold.is_some_and(|then| now.saturating_sub(then) < LINGER_MS) {
+            self.earned = (self.earned + count).min(config::kept_free(class) * EARNED_AT_MOST);
+        }
     }
 
     /// Forgets evidence that was not used for a while.
@@ -181,6 +194,7 @@ impl Depot {
         self.cold.extend_from_slice(cold);
         if !cold.is_empty() {
             self.last_cold = Some(now);
+            self.unstripped += cold.len();
         }
     }
 
@@ -219,7 +233,7 @@ impl Pool {
             let taken = depot.take(class, now, count, &mut to);
             if taken == 0 {
                 drop(depot);
-                return self.make(class, to);
+                return self.make(class, now, to);
             }
             depot.needs_settling(class)
         };
@@ -274,7 +288,29 @@ impl Pool {
             reclaim::trim(class, &chunk[..stay], keep);
         }
         reclaim::discard(class, &mut chunk[stay..]);
-        self.depot(class).end_settling(now, chunk, stay, trimmed);
+        let mut depot = self.depot(class);
+        depot.end_settling(now, chunk, stay, trimmed);
+        // Half of the list at least, or looking through it again and again would cost more than it finds.
+        if depot.unstripped >= STRIP && depot.unstripped >= depot.cold.len() / 2 {
+            self.strip(class, depot);
+        }
+    }
+
+    /// Strips neighbours among the cold stacks. For the one who settles the class: nobody else adds to the cold ones meanwhile.
+    fn strip(&self, class: Class, mut depot: MutexGuard<'_, Depot>) {
+        let mut cold = std::mem::take(&mut depot.cold);
+        drop(depot);
+        let stripped = reclaim::strip(class, &mut cold);
+        let mut depot = self.depot(class);
+        depot.unguarded.extend_from_slice(&cold[..stripped]);
+        // Of the two lists the one goes on that has the room which `make_room` has promised, maybe just now.
+        if depot.cold.capacity() < cold.capacity() {
+            cold.drain(..stripped);
+            depot.cold = cold;
+        } else {
+            depot.cold.extend_from_slice(&cold[stripped..]);
+        }
+        depot.unstripped = 0;
     }
 
     /// Gives a chunk back of what is kept beyond the limit or, if `how` is thorough, was not trimmed yet; `false` if there is nothing
@@ -289,6 +325,10 @@ impl Pool {
         let over = depot.settled() > depot.warm_limit(class);
         let unseen = depot.hot.len() + depot.warm.len();
         if !(over || how.thorough && unseen > 0) {
+            // A crowd that ended in no order becomes neighbours with its last.
+            if forget && how.thorough && depot.unstripped > 0 && depot.cold.len() >= STRIP {
+                self.strip(class, depot);
+            }
             return false;
         }
         self.settle_chunk(class, now, how, depot, &mut chunk);
@@ -300,7 +340,7 @@ impl Pool {
     }
 
     /// Guards a batch of slots that nobody used yet and hands them out, the lowest last.
-    fn make(&self, class: Class, to: impl FnMut(u32)) -> io::Result<()> {
+    fn make(&self, class: Class, now: u64, to: impl FnMut(u32)) -> io::Result<()> {
         let arena = arena::get()?;
         self.make_room_to_settle(class)?;
         let mut room = [0; BATCH];
@@ -311,6 +351,7 @@ impl Pool {
                 let from = depot.unguarded.len() - again;
                 room[..again].copy_from_slice(&depot.unguarded[from..]);
                 depot.unguarded.truncate(from);
+                depot.earn(class, now, again);
                 &room[..again]
             } else {
                 depot.make_room(BATCH)?;
@@ -660,6 +701,47 @@ mod tests {
                 assert_eq!(resident(class, number) * PAGE, config::kept_of_one(class));
             }
         }
+    }
+
+    #[test]
+    fn a_large_crowd_leaves_few_page_tables_and_is_guarded_anew() {
+        let page_tables = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmPTE:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+        };
+        let pool = Pool::new();
+        let count = 2 * STRIP;
+        let numbers = crowd(&pool, SMALL, count);
+        let before = page_tables();
+        disperse(&pool, SMALL, &numbers);
+        pool.give_all_back(SMALL, true);
+        assert_complete(&pool, SMALL);
+        let stripped = pool.depot(SMALL).unguarded.len();
+        assert!(stripped > count / 2, "{stripped} of {count}");
+        // Freed by kernels that can; other tests of this process come and go meanwhile, but with a fraction of this.
+        let freed = before.saturating_sub(page_tables());
+        if freed < stripped * 34 * 8 / 2 {
+            println!("not seen: this kernel keeps page tables, {freed} bytes were freed");
+        }
+        // Each of them is guarded again before anybody has it.
+        let again = crowd(&pool, SMALL, count);
+        assert_eq!(pool.depot(SMALL).made, count, "no fresh stack while there are these");
+        assert!(again.iter().step_by(100).all(|&number| guard::is_guarded(SMALL, number)));
+        disperse(&pool, SMALL, &again);
+    }
+
+    #[test]
+    fn a_refused_strip_leaves_guards_and_stacks() {
+        let pool = Pool::new();
+        inject::fail(Call::Unguard, u32::MAX, libc::EINVAL);
+        let numbers = crowd(&pool, SMALL, 2 * STRIP);
+        disperse(&pool, SMALL, &numbers);
+        pool.give_all_back(SMALL, true);
+        inject::all_happened();
+        assert_complete(&pool, SMALL);
+        assert_eq!(pool.depot(SMALL).unguarded.len(), 0);
+        assert!(numbers.iter().step_by(100).all(|&number| guard::is_guarded(SMALL, number)));
     }
 
     #[test]
