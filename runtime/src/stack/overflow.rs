@@ -59,10 +59,20 @@ pub(crate) fn prepare_thread() -> io::Result<()> {
     }
     install()?;
     if !sys::has_signal_stack() {
-        let at = sys::reserve(SIGNAL_STACK)?;
+        let at = sys::reserve(SIGNAL_STACK).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "cannot map {} KiB for this thread's alternate signal stack: {error}; raise the address-space limit (RLIMIT_AS, \
+                     ulimit -v) or vm.max_map_count",
+                    SIGNAL_STACK >> 10
+                ),
+            )
+        })?;
+        let stack = SignalStack(at);
         // SAFETY: the mapping is new and kept until the thread ends.
         unsafe { sys::set_signal_stack(at, SIGNAL_STACK) }?;
-        SIGNAL_STACK_OF_THREAD.set(Some(SignalStack(at)));
+        SIGNAL_STACK_OF_THREAD.set(Some(stack));
     }
     PREPARED.set(true);
     Ok(())

@@ -1,0 +1,175 @@
+//! Where the system says no: a typed error that names the limit and the remedy, and a program that goes on.
+//!
+//! Each scenario is a child: this test binary, run again with a limit of its own.
+
+use std::io;
+use std::process::Command;
+use std::sync::Mutex;
+
+use switchmark_runtime::raw::Stack;
+use switchmark_runtime::stack::{Guard, StackConfig};
+use switchmark_runtime::{Builder, JoinError, JoinHandle, Unparker, park, spawn, task, unparker, yield_now};
+
+const CHILD: &str = "LIMITS_CHILD";
+
+/// Runs `scenario` in a child, which has to come to its end.
+fn holds(test: &str, scenario: impl FnOnce()) {
+    if std::env::var_os(CHILD).is_some() {
+        return scenario();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{said}", output.status);
+}
+
+/// Leaves this process `bytes` of address space beyond what it has.
+fn leave_address_space(bytes: usize) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let now = pages.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 4096;
+    let limit = (now + bytes) as libc::rlim_t;
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: limits this child.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+}
+
+fn run<T>(f: impl FnOnce() -> T) -> io::Result<T> {
+    // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
+    unsafe { Builder::new().main_stack_size(64 << 10).run_local(f) }
+}
+
+fn assert_names_address_space(error: &io::Error) {
+    assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    let text = error.to_string();
+    assert!(text.contains("RLIMIT_AS") && text.contains("raise"), "{text}");
+}
+
+#[test]
+fn without_address_space_there_is_no_runtime_and_an_error() {
+    holds("without_address_space_there_is_no_runtime_and_an_error", || {
+        leave_address_space(32 << 20);
+        for _ in 0..2 {
+            assert_names_address_space(&run(|| ()).unwrap_err());
+            assert_names_address_space(&Stack::new(1).unwrap_err());
+        }
+    });
+}
+
+#[test]
+fn with_little_address_space_coroutines_above_it_say_why_and_the_others_run() {
+    holds("with_little_address_space_coroutines_above_it_say_why_and_the_others_run", || {
+        leave_address_space(400 << 20);
+        let (ran, errors) = run(|| {
+            let handles: Vec<_> = (0..2000)
+                .map(|_| {
+                    let held = task::Builder::new().stack_size(1 << 20).spawn(|| {
+                        // Nobody ends before all that can have begun.
+                        (0..10).for_each(|_| yield_now());
+                    });
+                    held.unwrap()
+                })
+                .collect();
+            let outcomes = handles.into_iter().map(JoinHandle::join);
+            let (ran, refused): (Vec<_>, Vec<_>) = outcomes.partition(Result::is_ok);
+            (ran.len(), refused)
+        })
+        .unwrap();
+        // Those above the limit wait for a stack, so all run in the end; they are told only if nobody could ever give one.
+        assert_eq!(ran + errors.len(), 2000);
+        for error in errors {
+            let Err(JoinError::NoStack(failed)) = error else { panic!("{error:?}") };
+            assert_names_address_space(&failed.cause);
+        }
+        // The same by hand.
+        let mut held = Vec::new();
+        let error = loop {
+            match Stack::new(1 << 20) {
+                Ok(stack) => held.push(stack),
+                Err(error) => break error,
+            }
+        };
+        assert_names_address_space(&error);
+        assert!((32..=400).contains(&held.len()), "{} stacks of 1224 KiB in 400 MiB", held.len());
+        // The arena left the program its half: memory is to be had.
+        assert_eq!(std::hint::black_box(vec![1_u8; 100 << 20]).len(), 100 << 20);
+        let one = held.pop().unwrap();
+        drop(one);
+        held.push(Stack::new(1 << 20).unwrap());
+        assert_names_address_space(&Stack::new(1 << 20).unwrap_err());
+        assert_eq!(run(|| spawn(|| 7).join().unwrap()).unwrap(), 7, "other classes have theirs");
+    });
+}
+
+#[test]
+fn guards_by_mprotect_end_near_half_of_the_mappings_with_a_clear_error() {
+    holds("guards_by_mprotect_end_near_half_of_the_mappings_with_a_clear_error", || {
+        let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+        let limit: usize = limit.trim().parse().unwrap();
+        if limit > 200_000 {
+            return println!("skipped: {limit} mappings are too many to use up");
+        }
+        StackConfig::new(64 << 10).guard(Guard::Protect).apply();
+        let mut held = Vec::new();
+        let error = loop {
+            match Stack::new(64 << 10) {
+                Ok(stack) => held.push(stack),
+                Err(error) => break error,
+            }
+        };
+        println!("{} stacks, then: {error}", held.len());
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        assert!(error.to_string().contains("vm.max_map_count"), "{error}");
+        // Two mappings a stack, and a batch may have been cut short; the process has a few hundred others at most.
+        assert!((limit / 2 - 300..=limit / 2).contains(&held.len()), "{} of {limit}", held.len());
+        // Free stacks keep their guard: the next is not asked for.
+        let first = held.swap_remove(0);
+        drop(first);
+        held.push(Stack::new(64 << 10).unwrap());
+        // Where the kernel has guards without mappings, they go on from there.
+        StackConfig::new(64 << 10).apply();
+        match Stack::new(64 << 10) {
+            Ok(stack) => held.push(stack),
+            Err(error) => assert!(error.to_string().contains("vm.max_map_count"), "{error}"),
+        }
+    });
+}
+
+#[test]
+fn a_coroutine_for_which_no_guard_can_be_had_ends_with_the_reason_and_the_others_go_on() {
+    holds("a_coroutine_for_which_no_guard_can_be_had_ends_with_the_reason_and_the_others_go_on", || {
+        let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+        let limit: usize = limit.trim().parse().unwrap();
+        if limit > 200_000 {
+            return println!("skipped: {limit} mappings are too many to use up");
+        }
+        StackConfig::new(64 << 10).guard(Guard::Protect).apply();
+        let count = limit / 2 + 100;
+        let (parked, refused, ended) = run(|| {
+            static PARKED: Mutex<Vec<Unparker>> = Mutex::new(Vec::new());
+            let mut handles: Vec<_> = (0..count)
+                .map(|_| {
+                    let parked = task::Builder::new().stack_size(64 << 10).spawn(|| {
+                        PARKED.lock().unwrap().push(unparker());
+                        park();
+                    });
+                    parked.unwrap()
+                })
+                .collect();
+            // Nobody runs while this waits, so whoever has no stack will never have one.
+            let refused = handles.pop().unwrap().join();
+            let parked = std::mem::take(&mut *PARKED.lock().unwrap());
+            parked.iter().for_each(Unparker::unpark);
+            let ended = handles.into_iter().flat_map(JoinHandle::join).count();
+            (parked.len(), refused, ended)
+        })
+        .unwrap();
+        assert!((limit / 2 - 300..=limit / 2).contains(&parked), "{parked} of {limit}");
+        assert_eq!(ended, parked);
+        let Err(JoinError::NoStack(failed)) = refused else { panic!("{refused:?}") };
+        assert!(failed.cause.to_string().contains("vm.max_map_count"), "{}", failed.cause);
+    });
+}
