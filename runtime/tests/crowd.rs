@@ -146,6 +146,7 @@ fn death_by_writing_to(addr: usize) -> (Option<i32>, String) {
 }
 
 struct Observed {
+    flags: String,
     ledgers: Vec<(usize, Ledger)>,
     unguarded: Vec<String>,
     deaths: Vec<(Option<i32>, String)>,
@@ -165,17 +166,34 @@ fn guards(samples: usize) -> (Vec<usize>, Vec<String>) {
     (guards, unguarded)
 }
 
+/// What the kernel has been told about the mapping that contains an address, in its two-letter flags.
+fn flags_of_mapping(addr: usize) -> String {
+    let mut inside = false;
+    for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags: ") {
+            if inside {
+                return flags.to_owned();
+            }
+        } else if let Some((first, last)) = line.split(' ').next().and_then(|range| range.split_once('-')) {
+            let [first, last] = [first, last].map(|end| usize::from_str_radix(end, 16).unwrap());
+            inside = (first..last).contains(&addr);
+        }
+    }
+    String::new()
+}
+
 /// Nothing is asserted here: a failure would leave coroutines parked, and the runtime waits for them.
 fn observe(count: usize) -> Observed {
     // Few, as each child copies the page tables of all.
     grow_to(count / 20);
+    let flags = flags_of_mapping(PARKED.lock().unwrap()[0].1);
     let deaths = guards(10).0.into_iter().take(10).map(death_by_writing_to).collect();
     let mut ledgers = Vec::new();
     for part in [count / 4, count / 2, count] {
         grow_to(part);
         ledgers.push((part, Ledger::read()));
     }
-    Observed { ledgers, unguarded: guards(1000).1, deaths }
+    Observed { flags, ledgers, unguarded: guards(1000).1, deaths }
 }
 
 #[test]
@@ -203,6 +221,7 @@ fn a_crowd_of_guarded_stacks_is_cheap_guarded_and_given_back() {
     // Unoptimised frames are larger; the promise is for release builds.
     let limit = if cfg!(debug_assertions) { 3.0 * 4096.0 } else { 4.6 * 1024.0 };
     assert!((4096.0..=limit).contains(&all_told), "{all_told} bytes each");
+    assert!(observed.flags.split(' ').any(|flag| flag == "nh"), "no huge pages: {}", observed.flags);
     assert!(observed.unguarded.is_empty(), "{:?}", observed.unguarded);
     assert_eq!(observed.deaths.len(), 10);
     for (signal, said) in observed.deaths {

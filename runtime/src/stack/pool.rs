@@ -670,6 +670,31 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_give_and_take_at_once_lose_no_stack_and_outrun_no_reclaim() {
+        let pool = Pool::new();
+        let (threads, rounds, each) = (4, 20, 400);
+        let most_hot = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let numbers = crowd(&pool, SMALL, each);
+                        disperse(&pool, SMALL, &numbers);
+                        let hot = pool.depot(SMALL).hot.len();
+                        most_hot.fetch_max(hot, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_complete(&pool, SMALL);
+        assert!(pool.depot(SMALL).made <= threads * (each + BATCH));
+        // Twice a batch, and what each of those who wait their turn has brought.
+        let bound = 2 * hot_batch(SMALL) + threads * MAGAZINE_ROOM / 2;
+        let most_hot = most_hot.into_inner();
+        assert!(most_hot <= bound, "{most_hot} of {bound} were hot");
+    }
+
+    #[test]
     fn evidence_ends_with_its_time_and_has_a_bound() {
         let limit = config::kept_free(LARGE);
         let mut depot = Depot::new();
