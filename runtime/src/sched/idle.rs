@@ -24,7 +24,8 @@
 //! - W3. Found: [`Idle::end_search`], and if it says so one more is woken, S2 to S5. Run it.
 //! - W4. Found nothing, or refused: [`Idle::sleep`]. Under the lock it enters the set and is counted out; then a `SeqCst` fence. It says
 //!   whether *nobody searches any more*.
-//! - W5. If so, look whether any queue has something; no need to take it. If one has: W7, and then W1, as somebody who just ran out.
+//! - W5. If so, look whether any queue has something, the injector first; no need to take it. If one has: W7, then W1 *before* any of
+//!   it is taken. Who takes some of it without searching wakes nobody for the rest.
 //! - W6. Park. The parker keeps a token, so that an unpark that comes before it is not lost; or one that comes from elsewhere later.
 //! - W7. However it woke: [`Idle::rise`]. True: a submitter has counted it awake and searching, go on at W2 (or, with work of its own at
 //!   hand, at W3). False: it takes itself out of the set, is counted awake, and goes on as it likes.
@@ -45,9 +46,13 @@
 //!   counted as searching, or refused because somebody else is: in both cases the word is watched again, by somebody who has yet to
 //!   leave by W3 or W4.
 //!
-//! Of work that is on its way between two queues no look sees anything. **Movers** therefore count as submitters (S2 to S5 after
-//! each move: an overflow, a batch from the injector), with one exception: a searcher that moves work into its own ring, because it
-//! stops searching only after that. Its change of the word releases, and W4 acquires it, so if W4 comes later, W5 sees the ring.
+//! **Work between two queues** must not be out of everybody's sight while nobody answers for it:
+//!
+//! - A batch from the injector is in the mover's ring before the injector's length says that it is gone, and a look asks the injector
+//!   first and then the rings. So a look finds it in one or the other, whoever moves it, searching or not.
+//! - Stolen work is out of sight for a moment. Only searchers steal, and they stop searching after that: W3 releases and W4 acquires,
+//!   so if W4 comes later, W5 sees the thief's ring; if it comes earlier, the thief is still searching.
+//! - On overflow a half is out of sight as well. Its owner is in the middle of a push, and passes S2 to S5 when all of it is to be seen.
 //!
 //! **Why fences.** S1, S3 against W4, W5 is a store and a load on either side, in need of the one total order; `SeqCst` on the
 //! operations themselves would do for the processor, but loom takes it for `AcqRel` (loom#180) and could not check this. No edge
@@ -322,7 +327,6 @@ mod world {
         /// As a worker that, without searching, moves a batch from the injector to its ring and runs the oldest.
         pub(super) fn move_batch(&self, worker: usize, elements: usize) {
             if let Some(_element) = self.injector.pop_batch(elements, &self.rings[worker]) {
-                self.wake_one();
                 self.run(worker);
             }
         }

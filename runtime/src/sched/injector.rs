@@ -51,8 +51,9 @@ impl<T> Injector<T> {
     }
 
     fn publish_len(&self, queue: &Queue<T>) {
-        // Relaxed: under the lock, so no store is lost; readers without it are told what they may rely on at `len`.
-        self.len.store(queue.elements.len(), Ordering::Relaxed);
+        // Under the lock, so no store is lost. Release: pairs with the Acquire in `len`; whoever sees what `pop_batch` took missing here
+        // sees it in the ring.
+        self.len.store(queue.elements.len(), Ordering::Release);
     }
 
     /// How many elements there are, or were a moment ago; without the lock.
@@ -60,8 +61,8 @@ impl<T> Injector<T> {
     /// An element that was pushed before a `SeqCst` fence is counted by whoever looks after a fence that follows it, until it is taken.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        // Relaxed: a number to decide by; who takes has the lock.
-        self.len.load(Ordering::Relaxed)
+        // Acquire: pairs with the Release in `publish_len`.
+        self.len.load(Ordering::Acquire)
     }
 
     /// As [`Injector::len`].
@@ -99,7 +100,7 @@ impl<T> Injector<T> {
 
     /// Takes up to `most` of the oldest elements: returns the first and puts the rest into `own`, as far as it has room.
     ///
-    /// For the owner of `own`. What it moves there others may want: see `idle`, "movers".
+    /// For the owner of `own`. What it moves there is never out of sight: it is in `own` before [`Injector::len`] says that it has left.
     pub(crate) fn pop_batch(&self, most: usize, own: &Ring<T>) -> Option<NonNull<T>> {
         if most == 0 || self.is_empty() {
             return None;

@@ -38,7 +38,7 @@ use crate::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Places of a ring: a power of two. Small for the model checker, so that it gets to the wrap-around and the overflow.
 pub(crate) const CAPACITY: usize = if cfg!(all(test, loom)) { 4 } else { 256 };
-/// What stays and what leaves on overflow; the most a thief takes.
+/// What stays and what leaves on overflow; the most a thief can claim.
 const HALF: usize = CAPACITY / 2;
 
 const _: () = assert!(
@@ -176,12 +176,9 @@ impl<T> Ring<T> {
             let head = self.head.0.load(Ordering::Acquire);
             // Acquire: pairs with the Release in `publish`.
             let tail = self.tail.0.load(Ordering::Acquire);
-            let queued = count(head, tail);
-            if queued > CAPACITY {
-                // `head` was old. Whoever stored this `tail` had seen a later one, so the next look shows it.
-                continue;
-            }
-            let taken = queued.div_ceil(2).min(most) as u64;
+            // An old `head` beside a new `tail` makes this too much, and the claim fails: whoever stored this `tail` had seen a
+            // later `head`.
+            let taken = count(head, tail).div_ceil(2).min(most) as u64;
             if taken == 0 {
                 return None;
             }

@@ -108,7 +108,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether there is work that any worker may take.
+    /// Whether there is work that any worker may take. The injector first: what leaves it for a ring is then seen in one of them.
     pub(super) fn has_work(&self) -> bool {
         !self.injector.is_empty() || self.workers.iter().any(Worker::has_unstarted)
     }

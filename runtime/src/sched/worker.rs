@@ -603,11 +603,12 @@ impl Worker {
         }
         let scheduler = self.scheduler();
         let nobody_searches = scheduler.idle.sleep(self.index, searching);
-        let look = nobody_searches && scheduler.has_work() || scheduler.is_closing() && !self.swept.get();
-        if !look {
+        let has_work = nobody_searches && scheduler.has_work();
+        if !has_work && !(scheduler.is_closing() && !self.swept.get()) {
             self.lie_down(scheduler.idle.is_nobody_awake());
         }
-        scheduler.idle.rise(self.index)
+        // What was seen by this look is looked for as a searcher, who wakes another for what it leaves: W5 of `idle`.
+        scheduler.idle.rise(self.index) || has_work && scheduler.idle.begin_search()
     }
 
     /// Gives back what free stacks should not keep, then sleeps, unless something comes. `last`: all other workers sleep.
