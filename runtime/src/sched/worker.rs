@@ -604,7 +604,8 @@ impl Worker {
         let scheduler = self.scheduler();
         let nobody_searches = scheduler.idle.sleep(self.index, searching);
         let has_work = nobody_searches && scheduler.has_work();
-        if !has_work && !(scheduler.is_closing() && !self.swept.get()) {
+        let has_to_sweep = scheduler.is_closing() && !self.swept.get();
+        if !has_work && !has_to_sweep {
             self.lie_down(scheduler.idle.is_nobody_awake());
         }
         // What was seen by this look is looked for as a searcher, who wakes another for what it leaves: W5 of `idle`.
