@@ -25,7 +25,7 @@
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use crate::cancel;
 use crate::sched::worker;
@@ -203,10 +203,23 @@ impl Proxy {
             if left.is_some_and(|left| left.is_zero()) {
                 return false;
             }
+            let for_ever = usize::from(left.is_none());
+            // Relaxed, twice: a count for a report.
+            THREADS_WAITING.fetch_add(for_ever, Ordering::Relaxed);
             sys::futex_wait(&self.woken, 0, left);
+            THREADS_WAITING.fetch_sub(for_ever, Ordering::Relaxed);
         }
         true
     }
+}
+
+/// OS threads that wait by a proxy, without a deadline.
+static THREADS_WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many OS threads wait here for coroutines; a snapshot.
+pub(crate) fn threads_waiting() -> usize {
+    // Relaxed: a count for a report.
+    THREADS_WAITING.load(Ordering::Relaxed)
 }
 
 #[cold]

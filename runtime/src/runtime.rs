@@ -31,6 +31,7 @@ pub struct Builder {
     max_stacks: Option<usize>,
     main_stack_size: usize,
     lifo_slot: bool,
+    detect_deadlock: bool,
 }
 
 impl Default for Builder {
@@ -41,6 +42,7 @@ impl Default for Builder {
             max_stacks: None,
             main_stack_size: Class::ALL[Class::COUNT - 1].usable(),
             lifo_slot: true,
+            detect_deadlock: true,
         }
     }
 }
@@ -86,8 +88,19 @@ impl Builder {
         self
     }
 
+    /// Whether to report on standard error when every coroutine has waited for a second, none of them for a time, and the process has no
+    /// other thread that could wake one: who waits, for what, and where. It is a report and not an error: the wait goes on.
+    pub fn detect_deadlock(mut self, on: bool) -> Builder {
+        self.detect_deadlock = on;
+        self
+    }
+
     fn settings(&self) -> Settings {
-        Settings { max_stacks: self.max_stacks, lifo_slot: self.lifo_slot }
+        Settings {
+            max_stacks: self.max_stacks,
+            lifo_slot: self.lifo_slot,
+            detect_deadlock: self.detect_deadlock,
+        }
     }
 
     /// Runs `f` in a coroutine, with the calling OS thread as the only worker, and returns when it and every coroutine that was
@@ -407,6 +420,11 @@ impl Handle {
         // SAFETY: closure and value borrow nothing.
         let handle = unsafe { spawn::submit(&self.scheduler, None, spawn::default_class(), f) };
         handle.expect("cannot spawn: the runtime has ended, its run_local has returned or it was dropped")
+    }
+
+    /// A line for each coroutine that has started and not ended: id, name, what it waits for and where. A snapshot.
+    pub fn coroutines(&self) -> Vec<String> {
+        self.scheduler.describe_tasks()
     }
 
     /// How many workers the runtime has.

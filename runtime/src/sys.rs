@@ -237,6 +237,11 @@ pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
     done(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })
 }
 
+/// How many threads the process has, where that can be learnt.
+pub(crate) fn threads() -> Option<usize> {
+    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
+}
+
 /// Nanoseconds of a clock that only goes forward.
 pub(crate) fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

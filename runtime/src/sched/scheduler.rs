@@ -15,7 +15,9 @@ use super::idle::Idle;
 use super::injector::{Closed, Injector};
 use super::worker::Worker;
 use crate::metrics::Metrics;
+use crate::park;
 use crate::stack::{arena, overflow};
+use crate::sys;
 use crate::task::{self, Task};
 
 #[derive(Debug)]
@@ -24,6 +26,9 @@ pub(crate) struct Scheduler {
     pub(super) injector: Injector<Task>,
     pub(super) idle: Idle,
     closing: AtomicBool,
+    detect_deadlock: bool,
+    /// Whether something ran since a deadlock was looked for.
+    ran: AtomicBool,
     /// Coroutines spawned by threads that are no workers.
     spawned_outside: AtomicU64,
     /// Most coroutines seen alive at one time, where several workers count them.
@@ -37,6 +42,14 @@ pub(crate) struct Settings {
     pub(crate) max_stacks: Option<usize>,
     /// Whether the latest wake runs next.
     pub(crate) lifo_slot: bool,
+    /// Whether to report when everything waits and nothing known will end that.
+    pub(crate) detect_deadlock: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { max_stacks: None, lifo_slot: true, detect_deadlock: true }
+    }
 }
 
 impl Scheduler {
@@ -44,12 +57,14 @@ impl Scheduler {
     pub(crate) fn new(workers: usize, serves: bool, settings: Settings) -> Arc<Scheduler> {
         overflow::describe_tasks_with(super::worker::describe);
         let share = settings.max_stacks.map_or(usize::MAX, |max| max.div_ceil(workers));
-        let worker = |index| Worker::new(index, workers == 1, serves, share, settings.lifo_slot);
+        let worker = |index| Worker::new(index, workers == 1, serves, share, settings);
         let scheduler = Arc::new(Scheduler {
             workers: (0..workers).map(worker).collect(),
             injector: Injector::new(),
             idle: Idle::new(workers),
             closing: AtomicBool::new(false),
+            detect_deadlock: settings.detect_deadlock,
+            ran: AtomicBool::new(false),
             spawned_outside: AtomicU64::new(0),
             peak_live: AtomicU64::new(0),
         });
@@ -86,6 +101,53 @@ impl Scheduler {
             }
         });
         lines
+    }
+
+    /// A worker found something to run.
+    pub(super) fn something_ran(&self) {
+        // Relaxed, twice: it only starts a clock. Read first: the line stays with everybody.
+        if self.detect_deadlock && !self.ran.load(Ordering::Relaxed) {
+            self.ran.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last worker to sleep should wake in a while, and look whether everything waits for ever.
+    pub(super) fn suspects_deadlock(&self) -> bool {
+        // Relaxed: as above.
+        self.ran.load(Ordering::Relaxed) && self.nothing_ends_by_itself()
+    }
+
+    /// Whether all workers sleep and none has a coroutine that waits for a time.
+    fn nothing_ends_by_itself(&self) -> bool {
+        self.idle.is_nobody_awake()
+            && !self.is_closing()
+            && !self.workers.iter().any(Worker::expects_something)
+    }
+
+    /// Says so on standard error if every coroutine waits, and no thread is left that could wake one: all of the process's threads are workers
+    /// that sleep, or wait for coroutines themselves.
+    ///
+    /// A thread that does anything else may be about to wake somebody, so its presence is taken for a no.
+    #[cold]
+    pub(super) fn report_deadlock(&self) {
+        // Relaxed: as above.
+        self.ran.store(false, Ordering::Relaxed);
+        let waiting = self.describe_tasks();
+        let asleep = self.workers.len() + park::threads_waiting();
+        if waiting.is_empty()
+            || !self.nothing_ends_by_itself()
+            || sys::threads().is_none_or(|all| all > asleep)
+        {
+            return;
+        }
+        let mut text =
+            format!("deadlock: {} coroutines wait, and nothing is left that could wake one\n", waiting.len());
+        for line in waiting {
+            text.push_str("  ");
+            text.push_str(&line);
+            text.push('\n');
+        }
+        sys::write_stderr(text.as_bytes());
     }
 
     /// Takes a filled record on that belongs to nobody, from a thread that is none of the workers.

@@ -31,13 +31,14 @@ use std::io;
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::thread::panicking;
+use std::time::Duration;
 
 use super::inject::{Closed, Inbox};
 use super::queue::Fifo;
 use super::ring::Ring;
-use super::scheduler::Scheduler;
+use super::scheduler::{Scheduler, Settings};
 use crate::arch;
 use crate::metrics::Counters;
 use crate::park::Waiter;
@@ -99,6 +100,8 @@ pub(crate) struct Worker {
     scheduler: Cell<*const Scheduler>,
     /// Everything was cancelled, as the runtime is ending.
     swept: Cell<bool>,
+    /// Whether some wait here ends by itself; written before the worker sleeps, for its colleagues.
+    expects: AtomicBool,
     deadlines: RefCell<Deadlines>,
     /// Tasks whose wait began while somebody on this thread was unwinding, and which are not cancelled until nobody is.
     deferred: RefCell<Vec<&'static Task>>,
@@ -113,6 +116,9 @@ pub(crate) struct Worker {
 /// goes at full speed when nobody else wants to run, and delays the others by so many turns when somebody does. A bound by time would
 /// need a clock in the path of each hand-over.
 const LATEST_IN_A_ROW: u32 = 3;
+
+/// How long everything has to wait before that is looked into.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Spawns between two looks at how many coroutines are alive, with several workers.
 const SAMPLE_EVERY: u64 = 64;
@@ -228,7 +234,13 @@ pub(crate) fn release(task: &'static Task) {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, alone: bool, serves: bool, max_bound: usize, lifo_slot: bool) -> Worker {
+    pub(super) fn new(
+        index: usize,
+        alone: bool,
+        serves: bool,
+        max_bound: usize,
+        settings: Settings,
+    ) -> Worker {
         Worker {
             queue: Fifo::new(),
             latest: Cell::new(ptr::null()),
@@ -245,7 +257,7 @@ impl Worker {
             starved: RefCell::default(),
             patience: Cell::new(PATIENCE),
             latest_left: Cell::new(LATEST_IN_A_ROW),
-            lifo_slot,
+            lifo_slot: settings.lifo_slot,
             alone,
             serves,
             ring_first: Cell::new(false),
@@ -253,6 +265,7 @@ impl Worker {
             victim: Cell::new(index),
             scheduler: Cell::new(ptr::null()),
             swept: Cell::new(false),
+            expects: AtomicBool::new(false),
             deadlines: RefCell::default(),
             deferred: RefCell::default(),
             strays: Cell::new(0),
@@ -597,35 +610,40 @@ impl Worker {
 
     /// Sleeps until somebody has something for this worker. Returns whether it is counted as searching on waking.
     fn sleep(&self, searching: bool) -> bool {
-        if !self.serves {
-            self.lie_down(true);
-            return false;
-        }
+        // Relaxed: ordered by the fence in `Idle::sleep`, and looked at by whoever found all asleep.
+        self.expects.store(self.deadlines.borrow_mut().next().is_some(), Ordering::Relaxed);
         let scheduler = self.scheduler();
         let nobody_searches = scheduler.idle.sleep(self.index, searching);
-        let has_work = nobody_searches && scheduler.has_work();
-        let has_to_sweep = scheduler.is_closing() && !self.swept.get();
+        let has_work = self.serves && nobody_searches && scheduler.has_work();
+        let has_to_sweep = self.serves && scheduler.is_closing() && !self.swept.get();
         if !has_work && !has_to_sweep {
-            self.lie_down(scheduler.idle.is_nobody_awake());
+            self.lie_down();
         }
         // What was seen by this look is looked for as a searcher, who wakes another for what it leaves: W5 of `idle`.
         scheduler.idle.rise(self.index) || has_work && scheduler.idle.begin_search()
     }
 
-    /// Gives back what free stacks should not keep, then sleeps, unless something comes. `last`: all other workers sleep.
-    fn lie_down(&self, last: bool) {
-        loop {
-            let next = self.deadlines.borrow_mut().next();
-            let timeout = next.map(Deadline::left);
-            let is_due = timeout.is_some_and(|left| left.is_zero());
-            if !is_due && !self.inbox.may_have_some() && self.stacks.rest(last) {
-                continue;
-            }
-            if self.inbox.sleep(timeout) {
-                self.counters.sleeps.bump();
-            }
-            return;
+    /// Gives back what free stacks should not keep, then sleeps, unless something comes.
+    fn lie_down(&self) {
+        let scheduler = self.scheduler();
+        let last = scheduler.idle.is_nobody_awake();
+        let next = self.deadlines.borrow_mut().next();
+        let is_due = || next.is_some_and(|next| next.left().is_zero());
+        while !is_due() && !self.inbox.may_have_some() && self.stacks.rest(last) {}
+        let suspects = last && scheduler.suspects_deadlock();
+        let timeout = if suspects { Some(GRACE) } else { next.map(Deadline::left) };
+        if self.inbox.sleep(timeout) {
+            self.counters.sleeps.bump();
         }
+        if suspects && !self.inbox.may_have_some() {
+            scheduler.report_deadlock();
+        }
+    }
+
+    /// Whether a wait here ends by itself; for colleagues of a worker that sleeps.
+    pub(super) fn expects_something(&self) -> bool {
+        // Relaxed: see `sleep`.
+        self.expects.load(Ordering::Relaxed)
     }
 
     /// Whether nothing is left here, and nothing can come, but through the inbox.
@@ -808,6 +826,7 @@ impl Worker {
         loop {
             if let Some(next) = self.pick() {
                 self.stop_searching(&mut searching);
+                self.scheduler().something_ran();
                 self.current.set(next);
                 self.counters.switches.bump();
                 // SAFETY: `next` was picked, so its context is suspended.
@@ -878,7 +897,6 @@ pub(super) fn describe(task: *const (), line: &mut overflow::Line) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sched::scheduler::Settings;
     use crate::stack::Class;
     use std::os::unix::process::ExitStatusExt;
 
@@ -886,7 +904,7 @@ mod tests {
     fn nothing_unwinds_out_of_a_worker() {
         const CHILD: &str = "WORKER_CHILD";
         if std::env::var_os(CHILD).is_some() {
-            let scheduler = Scheduler::new(1, false, Settings { max_stacks: Some(0), lifo_slot: true });
+            let scheduler = Scheduler::new(1, false, Settings { max_stacks: Some(0), ..Settings::default() });
             let worker = &scheduler.workers()[0];
             let (task, id) = worker.record();
             // SAFETY: the closure borrows nothing.
