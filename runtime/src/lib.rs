@@ -56,6 +56,7 @@ mod atomic;
 pub mod cancel;
 pub mod chan;
 mod metrics;
+mod panics;
 mod park;
 pub mod raw;
 mod runtime;
@@ -70,6 +71,7 @@ mod time;
 mod wait_list;
 
 pub use metrics::Metrics;
+pub use panics::name_in_panics;
 pub use park::{Unparker, park, park_timeout, unparker, yield_now};
 pub use runtime::{Builder, Current, Handle, Runtime, StillRunning, current};
 pub use scope::scope;

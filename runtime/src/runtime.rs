@@ -17,7 +17,7 @@ use crate::sched::idle::MAX_WORKERS;
 use crate::sched::scheduler::{Scheduler, Settings};
 use crate::sched::worker;
 use crate::spawn::{self, JoinHandle};
-use crate::stack::{Class, arena, overflow, watermark};
+use crate::stack::{Class, StackConfig, arena, overflow, watermark};
 use crate::sys;
 use crate::task::{Home, Id};
 use crate::time::Deadline;
@@ -28,6 +28,7 @@ use crate::time::Deadline;
 pub struct Builder {
     workers: Option<usize>,
     pin_cores: bool,
+    stack: Option<StackConfig>,
     max_stacks: Option<usize>,
     main_stack_size: usize,
     lifo_slot: bool,
@@ -39,6 +40,7 @@ impl Default for Builder {
         Builder {
             workers: None,
             pin_cores: false,
+            stack: None,
             max_stacks: None,
             main_stack_size: Class::ALL[Class::COUNT - 1].usable(),
             lifo_slot: true,
@@ -64,6 +66,13 @@ impl Builder {
     /// go round.
     pub fn pin_cores(mut self, pin: bool) -> Builder {
         self.pin_cores = pin;
+        self
+    }
+
+    /// Settings of the stacks. The size is this runtime's; what is about the pool of the process is set when the runtime is entered or
+    /// built, and left as it is by a runtime without such settings.
+    pub fn stack(mut self, config: StackConfig) -> Builder {
+        self.stack = Some(config);
         self
     }
 
@@ -95,12 +104,18 @@ impl Builder {
         self
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
+    /// Applies what is for the process, and returns what is for the workers.
+    fn settings(&self) -> io::Result<Settings> {
+        let class = self.stack.map_or(Ok(Class::DEFAULT), |stack| Class::for_bytes(stack.size()))?;
+        if let Some(stack) = self.stack {
+            stack.apply();
+        }
+        Ok(Settings {
             max_stacks: self.max_stacks,
+            class,
             lifo_slot: self.lifo_slot,
             detect_deadlock: self.detect_deadlock,
-        }
+        })
     }
 
     /// Runs `f` in a coroutine, with the calling OS thread as the only worker, and returns when it and every coroutine that was
@@ -138,7 +153,7 @@ impl Builder {
         let class = Class::for_bytes(self.main_stack_size)?;
         arena::get()?;
         overflow::prepare_thread()?;
-        let scheduler = Scheduler::new(1, false, self.settings());
+        let scheduler = Scheduler::new(1, false, self.settings()?);
         let worker = &scheduler.workers()[0];
         let (task, id) = worker.record();
         let home = Home::Here(ptr::from_ref(worker).cast());
@@ -179,7 +194,7 @@ impl Builder {
         }
         let main_class = Class::for_bytes(self.main_stack_size)?;
         arena::get()?;
-        let scheduler = Scheduler::new(workers, true, self.settings());
+        let scheduler = Scheduler::new(workers, true, self.settings()?);
         let left = Arc::new(Left::default());
         let mut runtime = Runtime {
             scheduler: Arc::clone(&scheduler),
@@ -289,7 +304,7 @@ impl Runtime {
             "block_on() on a worker would block it and what runs there: spawn and join, or call it from another thread"
         );
         // SAFETY: `join` below is not left before the coroutine has ended: no coroutine runs this, so no cancellation unwinds it.
-        let handle = unsafe { spawn::submit(&self.scheduler, Some("main".into()), self.main_class, f) };
+        let handle = unsafe { spawn::submit(&self.scheduler, Some("main".into()), Some(self.main_class), f) };
         match handle.expect("a runtime takes work until it is dropped").join() {
             Ok(value) => value,
             Err(error) => match error.into_panic() {
@@ -418,7 +433,7 @@ impl Handle {
         T: Send + 'static,
     {
         // SAFETY: closure and value borrow nothing.
-        let handle = unsafe { spawn::submit(&self.scheduler, None, spawn::default_class(), f) };
+        let handle = unsafe { spawn::submit(&self.scheduler, None, None, f) };
         handle.expect("cannot spawn: the runtime has ended, its run_local has returned or it was dropped")
     }
 

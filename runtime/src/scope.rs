@@ -300,7 +300,7 @@ impl<'scope> Scope<'scope, '_> {
         let child = Child { f, packet: Arc::clone(&packet), leave: Leave(children) };
         // SAFETY: the closure is through with what it borrows when `leave` goes, and `scope` does not return before that. It is `Send`, as
         // all in it is: the closure and the packet by the bounds, the scope is shared.
-        let handle = unsafe { spawn::on(worker, None, spawn::default_class(), move || child.run()) };
+        let handle = unsafe { spawn::on(worker, None, None, move || child.run()) };
         children.keep(handle.reference());
         ScopedJoinHandle { handle, packet }
     }

@@ -28,7 +28,7 @@ use crate::cancel::{self, Unsupported};
 use crate::park::Wait;
 use crate::sched::scheduler::Scheduler;
 use crate::sched::worker::{self, Worker};
-use crate::stack::{Class, DEFAULT_BYTES};
+use crate::stack::Class;
 use crate::task::{Home, Id, JoinError, Kind, Records, Task};
 use crate::time::Deadline;
 
@@ -44,7 +44,7 @@ where
     T: Send + 'static,
 {
     // SAFETY: closure and value are `'static` and `Send`.
-    unsafe { on(here(), None, default_class(), f) }
+    unsafe { on(here(), None, None, f) }
 }
 
 /// Starts a coroutine that never leaves this worker, so that it may capture and return what is not `Send`.
@@ -67,7 +67,7 @@ where
     let worker = here();
     let (task, id) = worker.record();
     // SAFETY: closure and value are `'static`; the task belongs to this worker, and the handle stays on its thread.
-    unsafe { task.fill(id, None, default_class(), home_of(worker), f) };
+    unsafe { task.fill(id, None, worker.class(), home_of(worker), f) };
     worker.adopt(task);
     LocalJoinHandle { handle: JoinHandle { task, value: PhantomData }, stays: PhantomData }
 }
@@ -86,12 +86,6 @@ fn home_of(worker: &Worker) -> Home {
     Home::Here(ptr::from_ref(worker).cast())
 }
 
-pub(crate) const fn default_class() -> Class {
-    const { Class::ALL[1] }
-}
-
-const _: () = assert!(default_class().usable() == DEFAULT_BYTES);
-
 #[cold]
 #[inline(never)]
 #[track_caller]
@@ -102,15 +96,21 @@ fn nowhere() -> ! {
     )
 }
 
-/// Spawns from a worker's own thread.
+/// Spawns from a worker's own thread; with the runtime's own stack where no class is given.
 ///
 /// # Safety
 /// What `f` borrows outlives the coroutine, and what its value borrows the taking of the value. Both are `Send`.
 #[inline]
-pub(crate) unsafe fn on<T, F>(worker: &Worker, name: Option<Box<str>>, class: Class, f: F) -> JoinHandle<T>
+pub(crate) unsafe fn on<T, F>(
+    worker: &Worker,
+    name: Option<Box<str>>,
+    class: Option<Class>,
+    f: F,
+) -> JoinHandle<T>
 where
     F: FnOnce() -> T,
 {
+    let class = class.unwrap_or(worker.class());
     let (task, id) = worker.record();
     if worker.is_alone() {
         // SAFETY: the caller's contract.
@@ -131,7 +131,7 @@ where
 pub(crate) unsafe fn submit<T, F>(
     scheduler: &Scheduler,
     name: Option<Box<str>>,
-    class: Class,
+    class: Option<Class>,
     f: F,
 ) -> Option<JoinHandle<T>>
 where
@@ -141,6 +141,7 @@ where
         // SAFETY: the caller's contract.
         return Some(unsafe { on(here, name, class, f) });
     }
+    let class = class.unwrap_or(scheduler.workers()[0].class());
     let only = scheduler.is_alone().then(|| &scheduler.workers()[0]);
     let home = only.map_or(Home::Nowhere, |worker| Home::There(ptr::from_ref(worker).cast()));
     // SAFETY: the caller's contract.
@@ -226,7 +227,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let class = self.stack_size.map_or(Ok(default_class()), Class::for_bytes)?;
+        let class = self.stack_size.map(Class::for_bytes).transpose()?;
         let here = here();
         let Some(index) = self.worker else {
             // SAFETY: closure and value are `'static` and `Send`.
@@ -241,7 +242,7 @@ impl Builder {
         };
         let home = Home::There(ptr::from_ref(there).cast());
         // SAFETY: closure and value are `'static` and `Send`.
-        let task = unsafe { fill_outside(self.name, class, home, f) };
+        let task = unsafe { fill_outside(self.name, class.unwrap_or(there.class()), home, f) };
         if there.adopt_remotely(task).is_err() {
             // SAFETY: refused, so nobody else knows the record.
             let _: Option<JoinHandle<T>> = unsafe { take_back(task) };

@@ -9,7 +9,8 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use switchmark_runtime::{
-    Builder, Handle, JoinHandle, Runtime, chan, park, sleep, spawn, spawn_local, task, unparker, yield_now,
+    Builder, Handle, JoinHandle, Runtime, chan, park, sleep, spawn, spawn_local, stack::StackConfig, task,
+    unparker, yield_now,
 };
 
 fn runtime(workers: usize) -> Runtime {
@@ -248,4 +249,20 @@ fn a_tree_of_spawns_adds_up_on_every_number_of_workers() {
 fn current_runtimes_are_found_and_their_workers_counted() {
     assert!(Handle::try_current().is_none());
     assert_eq!(runtime(3).block_on(|| Handle::try_current().unwrap().workers()), 3);
+}
+
+#[test]
+fn a_runtime_has_its_own_default_stack_and_tasks_may_have_another() {
+    let size = || switchmark_runtime::current().stack_size();
+    // SAFETY: as in `runtime`.
+    let small = unsafe { Builder::new().workers(2).stack(StackConfig::new(64 << 10)).build() }.unwrap();
+    let sizes = small.block_on(|| {
+        let large = task::Builder::new().stack_size(1 << 20).spawn(size).unwrap();
+        (spawn(size).join().unwrap(), spawn_local(size).join().unwrap(), large.join().unwrap())
+    });
+    assert_eq!(sizes, (64 << 10, 64 << 10, 1 << 20));
+    assert_eq!(runtime(1).block_on(|| spawn(size).join().unwrap()), 256 << 10);
+    // SAFETY: as above.
+    let error = unsafe { Builder::new().stack(StackConfig::new(2 << 20)).build() }.unwrap_err().to_string();
+    assert!(error.contains("the largest class"), "{error}");
 }

@@ -16,7 +16,7 @@ use super::injector::{Closed, Injector};
 use super::worker::Worker;
 use crate::metrics::Metrics;
 use crate::park;
-use crate::stack::{arena, overflow};
+use crate::stack::{Class, arena, overflow};
 use crate::sys;
 use crate::task::{self, Task};
 
@@ -40,6 +40,8 @@ pub(crate) struct Scheduler {
 pub(crate) struct Settings {
     /// Most stacks bound at one time, over all workers.
     pub(crate) max_stacks: Option<usize>,
+    /// The class of a stack for which no size was asked.
+    pub(crate) class: Class,
     /// Whether the latest wake runs next.
     pub(crate) lifo_slot: bool,
     /// Whether to report when everything waits and nothing known will end that.
@@ -48,7 +50,7 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { max_stacks: None, lifo_slot: true, detect_deadlock: true }
+        Settings { max_stacks: None, class: Class::DEFAULT, lifo_slot: true, detect_deadlock: true }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::arch;
 use crate::metrics::Counters;
 use crate::park::Waiter;
 use crate::stack::pool::Magazine;
-use crate::stack::{arena, overflow};
+use crate::stack::{Class, arena, overflow};
 use crate::sys;
 use crate::task::{self, Interrupt, Phase, Records, Task, WaitState};
 use crate::time::{Deadline, Deadlines};
@@ -76,6 +76,8 @@ pub(crate) struct Worker {
     /// Stacks bound now, and how many may be.
     bound: Cell<usize>,
     max_bound: usize,
+    /// The stack of a task that asks for none in particular.
+    class: Class,
     /// Tasks not yet ended, the main one included.
     live: Cell<usize>,
     main: Cell<*const Task>,
@@ -251,6 +253,7 @@ impl Worker {
             stacks: Magazine::default(),
             bound: Cell::new(0),
             max_bound,
+            class: settings.class,
             live: Cell::new(0),
             main: Cell::new(ptr::null()),
             next_id: Cell::new(0),
@@ -282,6 +285,12 @@ impl Worker {
     pub(crate) fn scheduler(&self) -> &Scheduler {
         // SAFETY: set when the worker was made, and the worker lies in it.
         unsafe { &*self.scheduler.get() }
+    }
+
+    /// The class of a stack for which no size was asked.
+    #[inline(always)]
+    pub(crate) fn class(&self) -> Class {
+        self.class
     }
 
     /// Whether no other worker could take work from here or bring some.
@@ -897,7 +906,6 @@ pub(super) fn describe(task: *const (), line: &mut overflow::Line) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::Class;
     use std::os::unix::process::ExitStatusExt;
 
     #[test]

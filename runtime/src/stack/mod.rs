@@ -46,6 +46,9 @@ impl Class {
     pub(crate) const COUNT: usize = 3;
     pub(crate) const ALL: [Class; Self::COUNT] = [Class(0), Class(1), Class(2)];
 
+    /// That of [`DEFAULT_BYTES`].
+    pub(crate) const DEFAULT: Class = Class(1);
+
     /// The smallest class with at least `bytes` usable.
     pub(crate) fn for_bytes(bytes: usize) -> io::Result<Class> {
         Self::ALL.into_iter().find(|class| bytes <= class.usable()).ok_or_else(|| {
@@ -76,6 +79,8 @@ impl Class {
         self.granules() * arena::GRANULE
     }
 }
+
+const _: () = assert!(Class::DEFAULT.usable() == DEFAULT_BYTES);
 
 /// A slot of the arena: a class and a number within it. Whoever holds it owns the stack, unless it says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

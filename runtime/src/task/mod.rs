@@ -562,6 +562,11 @@ impl Task {
         self.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
     }
 
+    /// Who it is; for whoever has a reference to it.
+    pub(crate) fn label(&self) -> String {
+        Label(self.id(), self.name()).to_string()
+    }
+
     /// Who it is, what it waits for and where, in a line; from any thread, and a snapshot.
     pub(crate) fn describe(&self) -> String {
         // Relaxed, twice: as above.
