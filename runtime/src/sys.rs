@@ -33,14 +33,27 @@ fn done(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reserves address space that is readable and writable but costs nothing until it is touched.
+/// Reserves address space that is readable and writable but costs nothing until it is touched, also in a program that locks its memory.
+///
+/// After `mlockall(MCL_FUTURE)` a mapping is filled with pages as soon as it may be accessed, and locked memory refuses guards. So it begins
+/// without access and is unlocked first, which does nothing where nothing is locked.
 pub(crate) fn reserve(bytes: usize) -> io::Result<*mut u8> {
     injected!(Reserve);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice disturbs nothing.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
-    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: only says whether pages may be swapped, and there are none yet.
+    let unlocked = done(unsafe { libc::munlock(at, bytes) });
+    // SAFETY: the mapping is ours and new.
+    let accessible = || done(unsafe { libc::mprotect(at, bytes, libc::PROT_READ | libc::PROT_WRITE) });
+    unlocked.and_then(|()| accessible()).inspect_err(|_| {
+        // SAFETY: nobody knows the mapping.
+        unsafe { unmap(at.cast(), bytes) };
+    })?;
+    Ok(at.cast())
 }
 
 /// Gives a mapping back.

@@ -173,3 +173,22 @@ fn a_coroutine_for_which_no_guard_can_be_had_ends_with_the_reason_and_the_others
         assert!(failed.cause.to_string().contains("vm.max_map_count"), "{}", failed.cause);
     });
 }
+
+#[test]
+fn a_program_that_locks_its_memory_has_guarded_stacks_and_no_reservation_in_memory() {
+    holds("a_program_that_locks_its_memory_has_guarded_stacks_and_no_reservation_in_memory", || {
+        // SAFETY: locks what this child has and will have.
+        if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+            return println!("skipped: {}", io::Error::last_os_error());
+        }
+        match run(|| (0..100).map(|n| spawn(move || n).join().unwrap()).sum::<u32>()) {
+            Ok(sum) => assert_eq!(sum, 4950),
+            // Without privilege the limit of locked memory covers the address space.
+            Err(error) => assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}"),
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let locked = status.lines().find(|line| line.starts_with("VmLck:")).unwrap();
+        let kib: usize = locked.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!(kib < 1 << 20, "{locked}");
+    });
+}

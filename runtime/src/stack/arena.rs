@@ -78,7 +78,8 @@ pub(crate) fn get() -> io::Result<&'static Arena> {
 fn refused(what: &str, bytes: usize, error: &io::Error) -> (io::ErrorKind, String) {
     let text = format!(
         "cannot reserve {} KiB, the least that would do, of {what}: {error}; raise the address-space limit (RLIMIT_AS, ulimit -v) or, \
-         under strict overcommit (vm.overcommit_memory = 2), vm.overcommit_ratio",
+         under strict overcommit (vm.overcommit_memory = 2), vm.overcommit_ratio or, after mlockall, the limit of locked memory \
+         (RLIMIT_MEMLOCK, ulimit -l)",
         bytes >> 10
     );
     (error.kind(), text)
