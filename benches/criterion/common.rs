@@ -1,4 +1,4 @@
-//! What the two fronts share: the quick cells of some workloads, for every contender in the tree, in criterion's hands.
+//! What the fronts share: the quick cells of some workloads, for every contender in the tree, in criterion's hands.
 
 use criterion::Criterion;
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn bench(criterion: &mut Criterion, id: &str, definition: &Definition, contender
                         "units" => Some(sample.units),
                         "switches" => sample.switches,
                         "check" => Some(sample.check),
-                        _ => prepare.number(name).ok(),
+                        _ => definition.value(&prepare.params, name),
                     };
                     let operations = definition.divisor.evaluate(names).expect("a divisor of known names");
                     // Criterion divides by the iterations it asked for, the definition by its operations.

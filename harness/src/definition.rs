@@ -24,7 +24,7 @@ pub struct Definition {
     /// (`units`, `switches`, `check`); elapsed time is divided by it.
     #[serde(default = "Formula::iterations")]
     pub divisor: Formula,
-    /// Further time metrics beside the primary, by name, each with its divisor.
+    /// Further metrics beside the primary, by name, each with its divisor.
     #[serde(default)]
     pub beside: IndexMap<String, Beside>,
     /// Where it runs.
@@ -43,17 +43,26 @@ pub struct Definition {
     /// the placements alike.
     #[serde(default)]
     pub profile: BTreeMap<String, IndexMap<String, Vec<ParamValue>>>,
+    /// Combinations of values that are not asked for.
+    #[serde(default)]
+    pub omit: Vec<BTreeMap<String, ParamValue>>,
+    /// Numbers that a formula may name but cannot make, by the values of parameters: `{depth = 3, nodes = 1111}`.
+    #[serde(default)]
+    pub given: Vec<BTreeMap<String, u64>>,
     /// What the ledger must say.
     pub expect: Expect,
 }
 
-/// A second time metric of the same slices.
+/// A second metric of the same slices.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Beside {
     /// Its unit.
     pub unit: String,
-    /// What its elapsed time is divided by.
+    /// What is divided; the elapsed time where absent.
+    #[serde(default)]
+    pub dividend: Option<Formula>,
+    /// What it is divided by.
     pub divisor: Formula,
 }
 
@@ -204,16 +213,51 @@ impl Definition {
                 return Err(format!("profile {profile} has placement `{p}`, which the definition has not"));
             }
         }
-        let known = |name: &str| name == "iterations" || self.params.contains_key(name);
+        self.check_tables()?;
+        let known = |name: &str| name == "iterations" || self.in_every_cell(name);
         let expected = [self.expect.switches.as_ref(), self.expect.units.as_ref(), Some(&self.expect.check)];
         let promised = expected.into_iter().flatten().flat_map(Formula::names).find(|n| !known(n));
-        let divisors = std::iter::once(&self.divisor).chain(self.beside.values().map(|b| &b.divisor));
+        let beside = self.beside.values().flat_map(|b| std::iter::once(&b.divisor).chain(&b.dividend));
+        let divisors = std::iter::once(&self.divisor).chain(beside);
         let mut divided = divisors.flat_map(Formula::names);
         let divided = divided.find(|n| !known(n) && !OBSERVED.contains(n));
         match promised.or(divided) {
-            Some(name) => Err(format!("a formula uses `{name}`, which is not a parameter")),
+            Some(name) => {
+                Err(format!("a formula uses `{name}`, which is neither a parameter nor given in every cell"))
+            }
             None => Ok(()),
         }
+    }
+
+    fn check_tables(&self) -> std::result::Result<(), String> {
+        let parameter = |name: &String| self.params.contains_key(name);
+        if let Some(name) = self.omit.iter().flat_map(BTreeMap::keys).find(|name| !parameter(name)) {
+            return Err(format!("omit names `{name}`, which is not a parameter"));
+        }
+        match self.given.iter().find(|row| !row.keys().any(parameter)) {
+            Some(row) => Err(format!("given {row:?} names no parameter that says where it applies")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether every cell of every profile has such a parameter, or a number given for its values.
+    fn in_every_cell(&self, name: &str) -> bool {
+        let profiles = std::iter::once(None).chain(PROFILES.into_iter().map(Some));
+        let mut cells = profiles.flat_map(|profile| self.grid(profile));
+        self.params.contains_key(name) || cells.all(|cell| self.value(&cell, name).is_some())
+    }
+
+    /// A number of a cell: a numeric parameter, or what is given for its values.
+    pub fn value(&self, params: &[(String, ParamValue)], name: &str) -> Option<u64> {
+        let number = |name: &str| match params.iter().find(|(n, _)| n == name)?.1 {
+            ParamValue::Number(n) => Some(n),
+            ParamValue::Word(_) => None,
+        };
+        let applies = |row: &&BTreeMap<String, u64>| {
+            let mut selectors = row.iter().filter(|(key, _)| self.params.contains_key(*key));
+            row.contains_key(name) && selectors.all(|(key, value)| number(key) == Some(*value))
+        };
+        number(name).or_else(|| self.given.iter().find(applies)?.get(name).copied())
     }
 
     /// The family: what stands before the point.
@@ -238,6 +282,10 @@ impl Definition {
                 })
                 .collect();
         }
+        let has = |cell: &[(String, ParamValue)], (name, value): (&String, &ParamValue)| {
+            cell.iter().any(|(n, v)| n == name && v == value)
+        };
+        grid.retain(|cell| !self.omit.iter().any(|omitted| omitted.iter().all(|pair| has(cell, pair))));
         grid
     }
 
@@ -314,6 +362,32 @@ mod tests {
         assert_eq!(definition.placements(Some("smoke")), ["free"]);
         assert_eq!(definition.placements(Some("quick")), ["same-core", "free"]);
         assert!(!definition.in_default_set(&quick[3]));
+    }
+
+    #[test]
+    fn what_a_formula_cannot_make_is_given_by_the_values_of_parameters() {
+        let tree = YIELD.replace("tasks * iterations + 1", "nodes * iterations").replace(
+            "[expect]",
+            "[[given]]\ntasks = 2\nnodes = 7\n[[given]]\ntasks = 64\nnodes = 9\n[expect]",
+        );
+        let error = Definition::parse(&tree, "yield.toml").unwrap_err().to_string();
+        assert!(error.contains("`nodes`"), "1024 tasks have no nodes: {error}");
+        let tree = tree.replace("[expect]", "[[given]]\ntasks = 1024\nnodes = 11\n[expect]");
+        let definition = Definition::parse(&tree, "yield.toml").unwrap();
+        let nodes: Vec<_> = definition.grid(None).iter().map(|c| definition.value(c, "nodes")).collect();
+        assert_eq!(nodes, [Some(7), Some(7), Some(9), Some(9), Some(11), Some(11)]);
+        assert_eq!(definition.value(&definition.grid(None)[2], "tasks"), Some(64));
+        let stray = tree.replace("tasks = 1024\nnodes", "leaves = 3\nnodes");
+        assert!(Definition::parse(&stray, "yield.toml").unwrap_err().to_string().contains("leaves"));
+    }
+
+    #[test]
+    fn combinations_that_are_omitted_are_no_cells() {
+        let text = YIELD.replace("[params]", "omit = [{tasks = 2, save = \"full\"}]\n[params]");
+        let definition = Definition::parse(&text, "yield.toml").unwrap();
+        assert_eq!((definition.grid(None).len(), definition.grid(Some("quick")).len()), (5, 3));
+        let misspelt = text.replace("{tasks = 2", "{jobs = 2");
+        assert!(Definition::parse(&misspelt, "yield.toml").unwrap_err().to_string().contains("jobs"));
     }
 
     #[test]

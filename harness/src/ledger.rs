@@ -119,16 +119,20 @@ fn promised(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64
     formula.evaluate(lookup).ok_or_else(|| Fault::failed("a formula of the definition has no value here"))
 }
 
-/// What a formula says after the work: also over what the sample observed. Never zero: it divides.
-pub(crate) fn evaluated(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64, Fault> {
-    let lookup = |name: &str| match name {
+/// What a formula says after the work: also over what the sample observed. `None` where the worker has no count of it.
+pub(crate) fn observed(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Option<u64> {
+    formula.evaluate(|name| match name {
         "iterations" => Some(sample.iterations),
         "units" => Some(sample.units),
         "switches" => sample.switches,
         "check" => Some(sample.check),
         name => group.number(name),
-    };
-    match formula.evaluate(lookup) {
+    })
+}
+
+/// As [`observed`], of what divides: there, and never zero.
+pub(crate) fn evaluated(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64, Fault> {
+    match observed(group, sample, formula) {
         Some(0) => Err(Fault::invalid("no operation was observed to divide by")),
         Some(divisor) => Ok(divisor),
         None => Err(Fault::failed("the divisor of the definition has no value here")),

@@ -146,12 +146,9 @@ impl Group<'_> {
         Method::of(self.definition)
     }
 
-    /// A numeric parameter.
+    /// A numeric parameter, or what the definition gives for the values of the parameters.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.params.iter().find(|(n, _)| n == name).and_then(|(_, value)| match value {
-            ParamValue::Number(n) => Some(*n),
-            ParamValue::Word(_) => None,
-        })
+        self.definition.value(&self.params, name)
     }
 }
 

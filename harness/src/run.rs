@@ -615,12 +615,18 @@ fn measured(
     samples: &[Sample],
 ) -> std::result::Result<WorkerRecord, Fault> {
     let definition = group.definition;
-    let beside = definition.beside.iter().map(|(name, beside)| (name.as_str(), &beside.divisor));
     let mut record = empty_record(contender, iterations);
-    for (name, formula) in std::iter::once((group.method().primary(), &definition.divisor)).chain(beside) {
-        let costs = samples.iter().map(|sample| {
-            let divisor = ledger::evaluated(group, sample, formula)?;
-            Ok(sample.elapsed_ns as f64 / divisor as f64)
+    let beside = definition.beside.iter().map(|(name, b)| (name.as_str(), b.dividend.as_ref(), &b.divisor));
+    let primary = (group.method().primary(), None, &definition.divisor);
+    for (name, dividend, divisor) in std::iter::once(primary).chain(beside) {
+        let dividends: Option<Vec<u64>> = match dividend {
+            None => Some(samples.iter().map(|s| s.elapsed_ns).collect()),
+            Some(formula) => samples.iter().map(|s| ledger::observed(group, s, formula)).collect(),
+        };
+        // What a worker has no count of cannot be divided: then the cell has no such metric.
+        let Some(dividends) = dividends else { continue };
+        let costs = samples.iter().zip(dividends).map(|(sample, dividend)| {
+            Ok(dividend as f64 / ledger::evaluated(group, sample, divisor)? as f64)
         });
         let costs = costs.collect::<std::result::Result<Vec<f64>, Fault>>()?;
         let costs = stats::Sample::new(costs).ok_or_else(|| Fault::failed("no slice was measured"))?;

@@ -53,6 +53,7 @@ pub(crate) fn slices(prepare: &Prepare) -> Vec<u64> {
             vec![units / 4, units / 2, units]
         }
         "spawn-join" => vec![5, 100],
+        "spawn-batch" | "tree" => vec![1, 5],
         _ => vec![40, 3000],
     }
 }
@@ -61,12 +62,12 @@ pub(crate) fn slices(prepare: &Prepare) -> Vec<u64> {
 pub(crate) fn faults(definition: &Definition, prepare: &Prepare, sample: &Sample, held: bool) -> Vec<String> {
     let expected = |name: &str| match name {
         "iterations" => Some(sample.iterations),
-        _ => prepare.number(name).ok(),
+        _ => definition.value(&prepare.params, name),
     };
     let mut faults = Vec::new();
     let mut compare = |what: &str, formula, observed: u64, tolerance: f64, slack: f64| {
         let formula: &switchmark_harness::definition::Formula = formula;
-        let expected = formula.evaluate(expected).expect("a formula of numeric parameters");
+        let expected = formula.evaluate(expected).expect("a formula of numbers that the cell has");
         if observed.abs_diff(expected) as f64 > expected as f64 * tolerance + slack {
             faults.push(format!("{what}: {observed}, not {expected}"));
         }
