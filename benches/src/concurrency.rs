@@ -5,10 +5,12 @@
 //! for the switch without any scheduler.
 
 mod call;
+mod channel;
 pub(crate) mod coroutine;
 mod thread;
 
 pub use call::Call;
+pub use channel::{Own, Std};
 pub use coroutine::Coroutine;
 pub use thread::Thread;
 
@@ -30,6 +32,11 @@ pub trait Concurrency: Sized + 'static {
     type Handle<T: Send + 'static>: Send + 'static;
     /// Wakes one unit, from any other.
     type Unparker: Clone + Send + Sync + 'static;
+    /// What the contender's units pass values through.
+    type Channel: Channel;
+
+    /// Whether a unit that blocks its OS thread keeps nobody else waiting.
+    const BLOCKS_ALONE: bool = false;
 
     /// Starts a unit. The error is the limit that was met.
     fn spawn<T: Send + 'static>(
@@ -75,6 +82,27 @@ pub trait Concurrency: Sized + 'static {
         crate::sys::monotonic_ns()
     }
 }
+
+/// What passes numbers from some units to others.
+pub trait Channel: 'static {
+    /// An end that puts in.
+    type Sender: Send + 'static;
+    /// An end that takes out.
+    type Receiver: Send + 'static;
+
+    /// A channel that holds so many numbers beside those in hands, with an end for each unit; with `capacity` 0 a number
+    /// goes from hand to hand. The error says what this channel cannot do.
+    fn open(capacity: usize, senders: usize, receivers: usize) -> Result<Ends<Self>, String>;
+
+    /// Puts a number in, and waits while there is no room.
+    fn send(to: &Self::Sender, number: u64);
+
+    /// Takes a number out, and waits while there is none.
+    fn receive(from: &Self::Receiver) -> u64;
+}
+
+/// The ends of a channel, one for each unit.
+pub type Ends<H> = (Vec<<H as Channel>::Sender>, Vec<<H as Channel>::Receiver>);
 
 /// Units that can wait for a descriptor.
 pub trait Descriptors: Concurrency {

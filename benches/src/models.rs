@@ -9,7 +9,10 @@ mod crew;
 pub mod parked;
 pub mod ping_pong;
 pub mod pipe_ping_pong;
+pub mod pump;
+pub mod spawn_batch;
 pub mod spawn_join;
+pub mod tree;
 pub mod yield_ring;
 
 use crate::concurrency::{Concurrency, UnitOptions};
@@ -28,6 +31,9 @@ pub fn scheduled<C: Concurrency>(prepare: &Prepare) -> Opened {
         "yield-ring" => yield_ring::open::<C>(prepare),
         "ping-pong" => ping_pong::open::<C>(prepare),
         "spawn-join" => spawn_join::open::<C>(prepare),
+        "spawn-batch" => spawn_batch::open::<C>(prepare),
+        "tree" => tree::open::<C>(prepare),
+        "pump" => pump::open::<C>(prepare),
         "parked" => parked::open::<C>(prepare),
         other => Err(unknown(other)),
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use switchmark_benches::concurrency::{Concurrency, Coroutine, Thread, UnitOptions};
+use switchmark_benches::concurrency::{Channel, Concurrency, Coroutine, Thread, UnitOptions};
 use switchmark_benches::layout;
 use switchmark_benches::with_cell;
 use switchmark_harness::protocol::Prepare;
@@ -59,12 +59,24 @@ fn switches_are_counted_and_clocks_go_forward<C: Concurrency>() {
     assert!(C::stamp() > start);
 }
 
+fn a_channel_passes_numbers_in_order<C: Concurrency>() {
+    for capacity in [0, 1, 3] {
+        let (mut to, mut from) = C::Channel::open(capacity, 1, 1).expect("one of either");
+        let (to, from) = (to.remove(0), from.remove(0));
+        let producer = plain::<C, _>(move || (0..100).for_each(|n| C::Channel::send(&to, n)));
+        let received: Vec<u64> = (0..100).map(|_| C::Channel::receive(&from)).collect();
+        assert!(received.iter().copied().eq(0..100), "capacity {capacity}: {received:?}");
+        C::join(producer);
+    }
+}
+
 /// The side as a whole.
 fn all<C: Concurrency>() {
     a_permit_left_before_the_wait_is_not_lost::<C>();
     a_wake_ends_a_wait_and_shows_what_was_written_before::<C>();
     units_return_what_their_bodies_return::<C>();
     switches_are_counted_and_clocks_go_forward::<C>();
+    a_channel_passes_numbers_in_order::<C>();
 }
 
 #[test]

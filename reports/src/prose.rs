@@ -353,6 +353,11 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
         "stack.depth" => {
             "A unit descends, touches every page of its frames, returns and parks: what it costs, and what it keeps."
         }
+        "sync.channel" => {
+            "Numbers pass through one channel from those who put in to those who take out. With no capacity each is a \
+             hand-over and a side waits for every one; with room for many a side runs until the buffer is full or empty. \
+             Threads and coroutines use the same channel, and only the way they wait differs."
+        }
         "stack.guard" => "What it costs to make a stack's end notice that it was overrun.",
         _ => "",
     }

@@ -17,7 +17,7 @@ const FAMILIES: [(&str, &str, &str); 6] = [
 ];
 
 /// Workloads by the words a reader knows them by; the id stands beside it.
-const NAMES: [(&str, &str); 14] = [
+const NAMES: [(&str, &str); 15] = [
     ("switch.raw", "Bare switch"),
     ("switch.yield", "Yield"),
     ("switch.handoff", "Hand-off"),
@@ -32,6 +32,7 @@ const NAMES: [(&str, &str); 14] = [
     ("spawn.first", "Time to the first instruction"),
     ("spawn.tree", "Tree of units"),
     ("stack.idle", "Parked unit"),
+    ("sync.channel", "Message"),
 ];
 
 /// One family that has cells.

@@ -4,7 +4,7 @@
     reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
 )]
 
-use super::{Concurrency, Inside, Raw, Turn, UnitOptions};
+use super::{Concurrency, Inside, Own, Raw, Turn, UnitOptions};
 use std::convert::Infallible;
 use std::io;
 use switchmark_runtime::raw::{self, Stack, Yielder};
@@ -31,6 +31,7 @@ pub(crate) fn enter<T>(visit: impl FnOnce() -> T) -> io::Result<T> {
 impl Concurrency for Coroutine {
     type Handle<T: Send + 'static> = JoinHandle<T>;
     type Unparker = switchmark_runtime::Unparker;
+    type Channel = Own;
 
     fn spawn<T: Send + 'static>(
         options: UnitOptions,

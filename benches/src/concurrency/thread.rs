@@ -4,7 +4,7 @@
     reason = "this is the side of the trait where threads are spawned and give way"
 )]
 
-use super::{Concurrency, Descriptors, UnitOptions};
+use super::{Concurrency, Descriptors, Own, UnitOptions};
 use crate::sys::{self, Parker};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -29,6 +29,9 @@ thread_local! {
 impl Concurrency for Thread {
     type Handle<T: Send + 'static> = thread::JoinHandle<T>;
     type Unparker = Unparker;
+    type Channel = Own;
+
+    const BLOCKS_ALONE: bool = true;
 
     fn spawn<T: Send + 'static>(
         options: UnitOptions,

@@ -37,6 +37,10 @@ struct Shared<C: Concurrency> {
     elapsed_ns: AtomicU64,
     switches: AtomicU64,
     answer: AtomicU64,
+    /// Of the units that work together: the round that they have begun, when, and how many of them have ended it.
+    begun: AtomicU64,
+    begun_ns: AtomicU64,
+    ended: AtomicUsize,
 }
 
 /// One unit in one slice.
@@ -80,6 +84,9 @@ impl<C: Concurrency> Crew<C> {
             elapsed_ns: AtomicU64::new(0),
             switches: AtomicU64::new(0),
             answer: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            begun_ns: AtomicU64::new(0),
+            ended: AtomicUsize::new(0),
         });
         let mut crew =
             Crew { shared: Arc::clone(&shared), units: Vec::with_capacity(options.len()), round: 0 };
@@ -211,6 +218,36 @@ impl<C: Concurrency> Station<'_, C> {
         // Relaxed: `leave` releases them.
         self.shared.switches.store(since::<C>(switches).unwrap_or(0), Ordering::Relaxed);
         self.shared.elapsed_ns.store(elapsed_ns, Ordering::Relaxed);
+        done
+    }
+
+    /// Times the work of all units from when all have arrived until the last has ended; called by each.
+    pub(super) fn together<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let shared = self.shared;
+        if self.ordinal == 0 {
+            self.gather();
+            // Relaxed, these three: the raise of `begun` publishes them. What is counted before goes in here, and what
+            // the last one counts less that comes out.
+            shared.ended.store(0, Ordering::Relaxed);
+            shared.switches.store(C::switches().unwrap_or(0), Ordering::Relaxed);
+            shared.begun_ns.store(C::stamp(), Ordering::Relaxed);
+            // Release: pairs with the Acquire of the others below.
+            shared.begun.store(self.round, Ordering::Release);
+        } else {
+            // Acquire: pairs with the Release of the first above.
+            while shared.begun.load(Ordering::Acquire) < self.round {
+                C::yield_now();
+            }
+        }
+        let done = work(self);
+        // AcqRel: the last sees, through the others' increments, that they have ended.
+        if shared.ended.fetch_add(1, Ordering::AcqRel) + 1 == shared.unparkers.len() {
+            let now = C::stamp();
+            // Relaxed: written before `begun`, which this unit has acquired or written; `leave` releases the results.
+            let before = shared.switches.load(Ordering::Relaxed);
+            shared.switches.store(since::<C>(Some(before)).unwrap_or(0), Ordering::Relaxed);
+            shared.elapsed_ns.store(now - shared.begun_ns.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         done
     }
 

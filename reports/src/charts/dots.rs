@@ -117,7 +117,7 @@ fn tick_digits(v: f64) -> String {
     }
 }
 
-const OPERATIONS: [&str; 9] = [
+const OPERATIONS: [&str; 10] = [
     "switch.raw",
     "switch.yield",
     "switch.handoff",
@@ -127,6 +127,7 @@ const OPERATIONS: [&str; 9] = [
     "spawn.batch",
     "spawn.first",
     "spawn.tree",
+    "sync.channel",
 ];
 
 pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError> {

@@ -4,12 +4,14 @@
 //! another unit had it meanwhile. Only with one worker is that a count of switches, so only then is it reported.
 
 use may::coroutine::{self, Builder, JoinHandle};
+use may::sync::{Semphore, mpmc, mpsc};
 use std::fs;
 use std::hint::black_box;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use switchmark_benches::concurrency::{Concurrency, UnitOptions};
+use switchmark_benches::concurrency::{Channel, Concurrency, Ends, UnitOptions};
 
 struct May;
 
@@ -17,7 +19,7 @@ struct May;
 const VERSION: &str = "0.3.51";
 
 /// As the manifest has them.
-const MODELS: [&str; 4] = ["yield-ring", "ping-pong", "spawn-join", "parked"];
+const MODELS: [&str; 7] = ["yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked"];
 
 /// may counts stacks in words.
 const WORD: usize = size_of::<usize>();
@@ -63,6 +65,7 @@ fn here() -> usize {
 impl Concurrency for May {
     type Handle<T: Send + 'static> = JoinHandle<T>;
     type Unparker = coroutine::Coroutine;
+    type Channel = Bounded;
 
     fn spawn<T: Send + 'static>(
         options: UnitOptions,
@@ -130,6 +133,85 @@ impl Concurrency for May {
             ));
         }
         Ok(())
+    }
+}
+
+/// may's channels have no bound. A program that needs one lets senders wait at a semaphore of may's: with a capacity before
+/// they put in, with none until theirs has been taken out.
+struct Bounded;
+
+#[derive(Clone)]
+struct Sender {
+    queue: Queue,
+    /// Room in the channel, or messages that were taken.
+    permits: Arc<Semphore>,
+    hand_over: bool,
+}
+
+/// With one receiver may's channel for that, with more the other.
+#[derive(Clone)]
+enum Queue {
+    One(mpsc::Sender<u64>),
+    Many(mpmc::Sender<u64>),
+}
+
+struct Receiver {
+    queue: Source,
+    permits: Arc<Semphore>,
+}
+
+enum Source {
+    One(mpsc::Receiver<u64>),
+    Many(mpmc::Receiver<u64>),
+}
+
+impl Channel for Bounded {
+    type Sender = Sender;
+    type Receiver = Receiver;
+
+    fn open(capacity: usize, senders: usize, receivers: usize) -> Result<Ends<Bounded>, String> {
+        if capacity == 0 && senders > 1 {
+            return Err(
+                "may has no hand-over; the one made here of a channel and a semaphore has one sender".into(),
+            );
+        }
+        let permits = Arc::new(Semphore::new(capacity));
+        let (queue, sources) = if receivers == 1 {
+            let (to, from) = mpsc::channel();
+            (Queue::One(to), vec![Source::One(from)])
+        } else {
+            let (to, from) = mpmc::channel();
+            (Queue::Many(to), (0..receivers).map(|_| Source::Many(from.clone())).collect())
+        };
+        let receiver = |queue| Receiver { queue, permits: Arc::clone(&permits) };
+        let ends = sources.into_iter().map(receiver).collect();
+        let sender = Sender { queue, permits: Arc::clone(&permits), hand_over: capacity == 0 };
+        Ok((vec![sender; senders], ends))
+    }
+
+    fn send(to: &Sender, number: u64) {
+        if !to.hand_over {
+            to.permits.wait();
+            arrived();
+        }
+        match &to.queue {
+            Queue::One(queue) => queue.send(number).expect("the receiver lives as long as the cell"),
+            Queue::Many(queue) => queue.send(number).expect("the receivers live as long as the cell"),
+        }
+        if to.hand_over {
+            to.permits.wait();
+            arrived();
+        }
+    }
+
+    fn receive(from: &Receiver) -> u64 {
+        let number = match &from.queue {
+            Source::One(queue) => queue.recv(),
+            Source::Many(queue) => queue.recv(),
+        };
+        arrived();
+        from.permits.post();
+        number.expect("the senders live as long as the cell")
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 const VERSION: &str = "1.54.1";
 
 /// As the manifest of `tokio` has them.
-const MODELS: [&str; 4] = ["yield-ring", "ping-pong", "spawn-join", "parked"];
+const MODELS: [&str; 7] = ["yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked"];
 
 fn main() -> io::Result<()> {
     match std::env::args().nth(1).as_deref() {
@@ -57,6 +57,9 @@ fn open<G: GiveWay>(prepare: &Prepare, runtime: Arc<Runtime>) -> Opened {
         "yield-ring" => models::yield_ring::<G>(prepare, runtime),
         "ping-pong" => models::ping_pong(runtime),
         "spawn-join" => models::spawn_join(prepare, runtime),
+        "spawn-batch" => models::spawn_batch(prepare, runtime),
+        "tree" => models::tree(prepare, runtime),
+        "pump" => models::pump(prepare, runtime),
         "parked" => models::parked(prepare, runtime),
         other => Err(format!("this contender does not run the model {other}")),
     }

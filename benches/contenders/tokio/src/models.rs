@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 use switchmark_benches::concurrency::{Concurrency, Thread};
 use switchmark_benches::layout::{self, Layout};
 use switchmark_harness::protocol::{Prepare, Sample};
+use switchmark_schema::ParamValue;
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 /// A cell that answers slices, or the reason why it cannot be had.
@@ -280,6 +281,212 @@ pub(crate) fn spawn_join(prepare: &Prepare, runtime: Arc<Runtime>) -> Opened {
         }
         let elapsed_ns = stamp() - start;
         Sample { iterations, elapsed_ns, units: started, peak_live: 1, check: sum, ..Sample::default() }
+    })
+}
+
+pub(crate) fn spawn_batch(prepare: &Prepare, runtime: Arc<Runtime>) -> Opened {
+    let batch = number(prepare, "batch")?;
+    if batch == 0 {
+        return Err("parameter batch is 0: there is nobody to start".into());
+    }
+    let ended: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
+    slices(runtime, move |iterations| async move {
+        // Relaxed, here and below: a count, read to know how many, not to see what they did.
+        ended.store(0, Ordering::Relaxed);
+        let mut units = Vec::with_capacity(batch);
+        let (mut started, mut peak, mut sum) = (0, 0, 0);
+        let start = stamp();
+        for _ in 0..iterations {
+            for _ in 0..batch {
+                started += 1;
+                let value = 2 * started;
+                units.push(tokio::spawn(async move {
+                    ended.fetch_add(1, Ordering::Relaxed);
+                    value
+                }));
+                peak = peak.max(started - ended.load(Ordering::Relaxed));
+            }
+            for unit in units.drain(..) {
+                sum += answer(unit).await;
+            }
+        }
+        let elapsed_ns = stamp() - start;
+        Sample { iterations, elapsed_ns, units: started, peak_live: peak, check: sum, ..Sample::default() }
+    })
+}
+
+/// Children of an inner node.
+const FANOUT: usize = 10;
+
+/// The same, where numbers are counted.
+const TEN: u64 = FANOUT as u64;
+
+/// What the nodes count. All accesses are Relaxed: counts alone, read when all units have been joined.
+#[derive(Default)]
+struct Census {
+    started: AtomicU64,
+    live: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Census {
+    fn start(&self, units: u64) {
+        self.started.fetch_add(units, Ordering::Relaxed);
+        let live = self.live.fetch_add(units, Ordering::Relaxed) + units;
+        if live > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(live, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self, units: u64) {
+        self.live.fetch_sub(units, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn tree(prepare: &Prepare, runtime: Arc<Runtime>) -> Opened {
+    let depth = u32::try_from(number(prepare, "depth")?).ok().filter(|d| (1..=9).contains(d));
+    let leaves = TEN.pow(depth.ok_or("parameter depth is not between 1 and 9")?);
+    let census: &'static Census = Box::leak(Box::default());
+    slices(runtime, move |iterations| async move {
+        census.started.store(0, Ordering::Relaxed);
+        census.peak.store(0, Ordering::Relaxed);
+        let mut sum = 0;
+        let start = stamp();
+        for _ in 0..iterations {
+            census.start(1);
+            sum += answer(node(census, 0, leaves)).await;
+            census.end(1);
+        }
+        let elapsed_ns = stamp() - start;
+        Sample {
+            iterations,
+            elapsed_ns,
+            units: census.started.load(Ordering::Relaxed),
+            peak_live: census.peak.load(Ordering::Relaxed),
+            check: sum,
+            ..Sample::default()
+        }
+    })
+}
+
+/// Starts the node above the `leaves` that begin with `first`.
+fn node(census: &'static Census, first: u64, leaves: u64) -> JoinHandle<u64> {
+    tokio::spawn(async move {
+        if leaves == 1 {
+            return first;
+        }
+        let below = leaves / TEN;
+        census.start(TEN);
+        let children: [JoinHandle<u64>; FANOUT] =
+            std::array::from_fn(|n| node(census, first + n as u64 * below, below));
+        let mut sum = 0;
+        for child in children {
+            sum += answer(child).await;
+        }
+        census.end(TEN);
+        sum
+    })
+}
+
+/// tokio's bounded channel takes one message at least. A hand-over is a channel of one and a `Notify` by which the receiver
+/// says that it took the message: it keeps one permit, and there is one sender.
+#[derive(Clone)]
+struct Sender {
+    channel: mpsc::Sender<u64>,
+    taken: Option<Arc<Notify>>,
+}
+
+impl Sender {
+    async fn send(&self, message: u64) {
+        self.channel.send(message).await.expect("the receiver lives as long as the slice");
+        if let Some(taken) = &self.taken {
+            taken.notified().await;
+        }
+    }
+}
+
+struct Receiver {
+    channel: mpsc::Receiver<u64>,
+    taken: Option<Arc<Notify>>,
+}
+
+impl Receiver {
+    async fn receive(&mut self) -> u64 {
+        let message = self.channel.recv().await.expect("the senders live as long as the slice");
+        if let Some(taken) = &self.taken {
+            taken.notify_one();
+        }
+        message
+    }
+}
+
+pub(crate) fn pump(prepare: &Prepare, runtime: Arc<Runtime>) -> Opened {
+    let capacity = number(prepare, "capacity")?;
+    let (producers, consumers) = (number(prepare, "producers")?, number(prepare, "consumers")?);
+    match prepare.param("implementation") {
+        Some(ParamValue::Word(word)) if word == "own" => {}
+        _ => {
+            return Err("tokio's tasks wait in tokio's own channel; another would block the OS thread".into());
+        }
+    }
+    if consumers != 1 {
+        return Err(format!("tokio's bounded channel has one receiver, not {consumers}"));
+    }
+    if producers == 0 {
+        return Err("a pump takes one producer at least".into());
+    }
+    if capacity == 0 && producers > 1 {
+        return Err("tokio's bounded channel holds one message at least; the hand-over made of it here has one sender".into());
+    }
+    slices(runtime, move |iterations| async move {
+        let begin = stamp();
+        let start = Arc::new(Start::default());
+        let (to, from) = mpsc::channel(capacity.max(1));
+        let taken = (capacity == 0).then(|| Arc::new(Notify::new()));
+        let mut receiver = Receiver { channel: from, taken: taken.clone() };
+        let gathering = Arc::clone(&start);
+        let consumer = tokio::spawn(counted(0, async move {
+            gathering.gather::<YieldNow>(1 + producers).await;
+            // The last message ends the work: each has been put in by then.
+            timed(async {
+                gathering.begin();
+                let mut sum = 0;
+                for _ in 0..iterations {
+                    sum += receiver.receive().await;
+                }
+                sum
+            })
+            .await
+        }));
+        let sender = Sender { channel: to, taken };
+        let producing: Vec<JoinHandle<()>> = (0..producers as u64)
+            .map(|ordinal| {
+                let (start, sender) = (Arc::clone(&start), sender.clone());
+                let unit = usize::try_from(ordinal).expect("it was one") + 1;
+                tokio::spawn(counted(unit, async move {
+                    start.follow::<YieldNow>().await;
+                    let mut message = ordinal + 1;
+                    while message <= iterations {
+                        sender.send(2 * message).await;
+                        message += producers as u64;
+                    }
+                }))
+            })
+            .collect();
+        let consume = answer(consumer).await;
+        for producer in producing {
+            answer(producer).await;
+        }
+        Sample {
+            iterations,
+            elapsed_ns: consume.elapsed_ns,
+            base_ns: Some(stamp() - begin - consume.elapsed_ns),
+            units: 1 + producers as u64,
+            peak_live: 1 + producers as u64,
+            switches: consume.switches,
+            check: consume.answer,
+            ..Sample::default()
+        }
     })
 }
 
