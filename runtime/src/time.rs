@@ -4,11 +4,12 @@
 //! otherwise is stale and stays until it comes to the top or until stale entries are the majority. They are looked at when the
 //! worker has nothing to run, and at every so many picks: a busy worker is late by that much, and reads no clock in between.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+mod heap;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use self::heap::Heap;
 use crate::park::Wait;
 use crate::sys;
 use crate::task::{Kind, Task};
@@ -45,48 +46,22 @@ pub fn sleep(duration: Duration) {
 
 /// A wait with a deadline. The epoch names it among all waits of that record, so that an entry can tell that it is stale.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    at: Deadline,
+struct Expected {
     task: &'static Task,
     epoch: u32,
 }
 
-impl Entry {
+impl Expected {
     fn is_stale(&self) -> bool {
         // Relaxed: if it is the same, the wait is going on and its task is this worker's, so nobody else writes it.
         self.task.epoch.load(Ordering::Relaxed) != self.epoch
-    }
-
-    /// The order of the heap: by time, then by the order in which waits of one record came.
-    fn key(&self) -> (Deadline, u32) {
-        (self.at, self.epoch)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
     }
 }
 
 /// The deadlines of a worker's tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    heap: BinaryHeap<Reverse<Entry>>,
+    heap: Heap<Expected>,
     stale: usize,
 }
 
@@ -102,7 +77,7 @@ impl Deadlines {
     pub(crate) fn add(&mut self, task: &'static Task, at: Deadline) {
         // Relaxed: written by the owner alone.
         let epoch = task.epoch.load(Ordering::Relaxed);
-        self.heap.push(Reverse(Entry { at, task, epoch }));
+        self.heap.push(at.0, Expected { task, epoch });
     }
 
     /// Notes that this wait has ended, by its deadline or otherwise.
@@ -114,16 +89,16 @@ impl Deadlines {
         }
         self.stale += 1;
         if self.stale > FEW.max(self.heap.len() / 2) {
-            self.heap.retain(|Reverse(entry)| !entry.is_stale());
+            self.heap.retain(|expected| !expected.is_stale());
             self.stale = 0;
         }
     }
 
     /// The next deadline.
     pub(crate) fn next(&mut self) -> Option<Deadline> {
-        while let Some(Reverse(entry)) = self.heap.peek() {
-            if !entry.is_stale() {
-                return Some(entry.at);
+        while let Some((at, expected)) = self.heap.peek() {
+            if !expected.is_stale() {
+                return Some(Deadline(at));
             }
             self.heap.pop();
             self.stale = self.stale.saturating_sub(1);
@@ -133,11 +108,8 @@ impl Deadlines {
 
     /// Takes a task whose deadline has come by `now`.
     pub(crate) fn due(&mut self, now: Deadline) -> Option<&'static Task> {
-        let at = self.next()?;
-        if at > now {
-            return None;
-        }
-        self.heap.pop().map(|Reverse(entry)| entry.task)
+        self.next()?; // What it leaves at the top is not stale.
+        self.heap.pop_due(now.0).map(|expected| expected.task)
     }
 
     pub(crate) fn now() -> Deadline {
