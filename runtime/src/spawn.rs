@@ -29,7 +29,7 @@ use crate::park::Wait;
 use crate::sched::scheduler::Scheduler;
 use crate::sched::worker::{self, Worker};
 use crate::stack::Class;
-use crate::task::{Home, Id, JoinError, Kind, Records, Task};
+use crate::task::{Home, Id, JoinError, Kind, Task};
 use crate::time::Deadline;
 
 /// Starts a coroutine in the runtime this runs in. Until it has started, any worker may take it; from then on it stays.
@@ -164,7 +164,7 @@ unsafe fn fill_outside<T, F: FnOnce() -> T>(
     home: Home,
     f: F,
 ) -> &'static Task {
-    let task = Records::new().take();
+    let task = crate::task::take_record();
     // SAFETY: the caller's contract.
     unsafe { task.fill(crate::task::id_block(), name, class, home, f) };
     task

@@ -616,14 +616,45 @@ impl Task {
     }
 }
 
-/// Records in a slab. 64 of them are two pages.
+/// Records in a slab, and in a full chain. 64 of them are two pages.
 const SLAB: usize = 64;
 
-/// A record that nobody refers to.
-struct Free(&'static Task);
+/// Records that nobody refers to, linked through `link`.
+struct Chain {
+    first: *const Task,
+    len: usize,
+}
 
-// SAFETY: without references nobody else touches the record, and its payload is empty.
-unsafe impl Send for Free {}
+// SAFETY: without references nobody else touches the records, and their payloads are empty.
+unsafe impl Send for Chain {}
+
+impl Chain {
+    fn pop(&mut self) -> Option<&'static Task> {
+        let task = from_ptr(self.first)?;
+        // Relaxed: a free record is ours alone.
+        self.first = task.link.load(Ordering::Relaxed);
+        self.len -= 1;
+        Some(task)
+    }
+
+    fn push(&mut self, task: &'static Task) {
+        // Relaxed: as in `pop`.
+        task.link.store(self.first.cast_mut(), Ordering::Relaxed);
+        self.first = task;
+        self.len += 1;
+    }
+
+    /// A slab of new records, which live for ever.
+    #[cold]
+    fn of_new() -> Chain {
+        let slab: Box<[Task]> = (0..SLAB).map(|_| Task::new()).collect();
+        let mut chain = Chain { first: ptr::null(), len: 0 };
+        for task in Box::leak(slab).iter() {
+            chain.push(task);
+        }
+        chain
+    }
+}
 
 /// See [`Task`]'s `name`.
 static NAMES: Mutex<()> = Mutex::new(());
@@ -632,17 +663,38 @@ fn names() -> std::sync::MutexGuard<'static, ()> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static DEPOT: Mutex<Vec<Free>> = Mutex::new(Vec::new());
+/// Chains of at most [`SLAB`] records, none of them empty.
+static DEPOT: Mutex<Vec<Chain>> = Mutex::new(Vec::new());
 
-fn depot() -> std::sync::MutexGuard<'static, Vec<Free>> {
+fn depot() -> std::sync::MutexGuard<'static, Vec<Chain>> {
     DEPOT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A record that nobody refers to, for a thread without free records of its own.
+#[cold]
+pub(crate) fn take_record() -> &'static Task {
+    let mut depot = depot();
+    let mut chain = depot.pop().unwrap_or_else(Chain::of_new);
+    let task = chain.pop().expect("no chain in the depot is empty");
+    if chain.len > 0 {
+        depot.push(chain);
+    }
+    task
 }
 
 /// Takes back a record that nobody refers to, from a thread without free records of its own.
 #[cold]
 pub(crate) fn recycle(task: &'static Task) {
     clean(task);
-    depot().push(Free(task));
+    let mut depot = depot();
+    match depot.last_mut() {
+        Some(chain) if chain.len < SLAB => chain.push(task),
+        _ => {
+            let mut chain = Chain { first: ptr::null(), len: 0 };
+            chain.push(task);
+            depot.push(chain);
+        }
+    }
 }
 
 #[inline]
@@ -655,15 +707,21 @@ fn clean(task: &Task) {
     }
 }
 
-/// A worker's own free records.
+/// A worker's own free records: at most two chains, the rest is in the depot. Records wander: spawned here or outside, ended there; so
+/// who only ever frees some must not keep them from those who only ever take some.
 #[derive(Debug)]
 pub(crate) struct Records {
+    /// Of the chain in use.
     first: Cell<*const Task>,
+    /// How many it may still grow by.
+    room: Cell<usize>,
+    /// A full chain or none, so that a worker on the border of two does not go to the depot each time.
+    spare: Cell<*const Task>,
 }
 
 impl Records {
     pub(crate) const fn new() -> Records {
-        Records { first: Cell::new(ptr::null()) }
+        Records { first: Cell::new(ptr::null()), room: Cell::new(SLAB), spare: Cell::new(ptr::null()) }
     }
 
     /// A record that nobody refers to.
@@ -673,6 +731,7 @@ impl Records {
             Some(task) => {
                 // Relaxed: a free record is ours alone.
                 self.first.set(task.link.load(Ordering::Relaxed));
+                self.room.set(self.room.get() + 1);
                 task
             }
             None => self.refill(),
@@ -681,19 +740,15 @@ impl Records {
 
     #[cold]
     fn refill(&self) -> &'static Task {
-        let mut depot = depot();
-        if depot.is_empty() {
-            drop(depot);
-            let slab: Box<[Task]> = (0..SLAB).map(|_| Task::new()).collect();
-            for task in Box::leak(slab) {
-                self.push(task);
+        let chain = match self.spare.replace(ptr::null()) {
+            first if first.is_null() => {
+                let left = depot().pop();
+                left.unwrap_or_else(Chain::of_new)
             }
-        } else {
-            let keep = depot.len().saturating_sub(SLAB);
-            for Free(task) in depot.drain(keep..) {
-                self.push(task);
-            }
-        }
+            first => Chain { first, len: SLAB },
+        };
+        self.first.set(chain.first);
+        self.room.set(SLAB - chain.len);
         self.take()
     }
 
@@ -701,23 +756,65 @@ impl Records {
     #[inline]
     pub(crate) fn give(&self, task: &'static Task) {
         clean(task);
-        self.push(task);
-    }
-
-    #[inline]
-    fn push(&self, task: &'static Task) {
+        if self.room.get() == 0 {
+            self.make_room();
+        }
         // Relaxed: as in `take`.
         task.link.store(self.first.get().cast_mut(), Ordering::Relaxed);
         self.first.set(task);
+        self.room.set(self.room.get() - 1);
+    }
+
+    #[cold]
+    fn make_room(&self) {
+        let spare = self.spare.replace(self.first.replace(ptr::null()));
+        self.room.set(SLAB);
+        if !spare.is_null() {
+            depot().push(Chain { first: spare, len: SLAB });
+        }
     }
 }
 
 impl Drop for Records {
     fn drop(&mut self) {
-        let mut depot = depot();
-        while let Some(task) = from_ptr(self.first.get()) {
-            self.first.set(task.link.load(Ordering::Relaxed));
-            depot.push(Free(task));
+        let own = [
+            Chain { first: self.first.get(), len: SLAB - self.room.get() },
+            Chain { first: self.spare.get(), len: SLAB },
+        ];
+        depot().extend(own.into_iter().filter(|chain| !chain.first.is_null()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn who_takes_records_gets_those_that_others_give() {
+        let (taker, giver) = (Records::new(), Records::new());
+        let mut seen = HashSet::new();
+        for round in 0..20_000 {
+            let task = if round % 2 == 0 { taker.take() } else { take_record() };
+            seen.insert(ptr::from_ref(task));
+            if round % 3 == 0 { recycle(task) } else { giver.give(task) }
         }
+        // A few chains, and what other tests of this process left in the depot meanwhile.
+        assert!(seen.len() < 20 * SLAB, "{} records", seen.len());
+    }
+
+    #[test]
+    fn no_record_is_given_twice_and_none_is_lost() {
+        let records = Records::new();
+        let mut taken = HashSet::new();
+        for count in [1, SLAB, SLAB + 1, 2 * SLAB, 5 * SLAB + 3, 1] {
+            let mut held: Vec<_> = (0..count).map(|_| records.take()).collect();
+            let distinct: HashSet<_> = held.iter().map(|&task| ptr::from_ref(task)).collect();
+            assert_eq!(distinct.len(), count);
+            taken.extend(distinct);
+            held.drain(..).for_each(|task| records.give(task));
+            assert!(records.room.get() <= SLAB);
+        }
+        assert!(taken.len() < 20 * SLAB, "{} records", taken.len());
     }
 }
