@@ -4,10 +4,12 @@
 
 use crate::concurrency::{Call, Concurrency, Coroutine, Raw, Thread, coroutine};
 use crate::models::{self, Opened};
+use std::sync::mpsc;
 use std::{fs, io};
 use switchmark_harness::contender::Contender;
 use switchmark_harness::protocol::{Identity, Prepare, Sample};
 use switchmark_harness::worker::{self, Session};
+use switchmark_runtime::Runtime;
 
 /// Serves a contender in the tree on standard input and output.
 pub fn serve(contender: &str) -> io::Result<()> {
@@ -58,10 +60,46 @@ pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<
         "thread" => Ok(visit(opened(&mut blocking(prepare)))),
         // The raw switch needs no scheduler, and a cell of it is entered without one.
         "coroutine" if prepare.model == "bounce" => Ok(visit(opened(&mut raw::<Coroutine>(prepare)))),
+        "coroutine" if ["cross-core", "all-cores", "free"].contains(&prepare.placement.as_str()) => {
+            with_distant_cell(&coroutine::several(prepare)?, prepare, visit)
+        }
         "coroutine" => coroutine::enter(|| visit(opened(&mut models::scheduled::<Coroutine>(prepare)))),
         "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
         unknown => Err(unknown_contender(unknown)),
     }
+}
+
+/// A cell in a runtime whose workers are other threads. The visitor stays here: a coroutine there opens the cell and takes the slices that
+/// are asked for. Between slices it holds up its worker, on which nobody wants to run then.
+fn with_distant_cell<T>(
+    runtime: &Runtime,
+    prepare: &Prepare,
+    visit: impl FnOnce(Cell<'_>) -> T,
+) -> io::Result<T> {
+    let (ask, asked) = mpsc::channel::<u64>();
+    let (tell, told) = mpsc::channel::<Result<Sample, String>>();
+    let there = prepare.clone();
+    let unit = runtime.spawn(move || {
+        // Nobody listens any more only if the visitor has gone; then nothing is asked either.
+        match models::scheduled::<Coroutine>(&there) {
+            Err(reason) => drop(tell.send(Err(reason))),
+            Ok(mut slices) => {
+                let _ = tell.send(Ok(Sample::default()));
+                asked.iter().for_each(|iterations| drop(tell.send(Ok(slices(iterations)))));
+            }
+        }
+    });
+    let mut next =
+        move || told.recv().unwrap_or_else(|_| Err("the unit that opened the cell panicked".into()));
+    let visited = match next() {
+        Err(reason) => visit(Err(reason)),
+        Ok(_) => visit(Ok(&mut move |iterations| {
+            ask.send(iterations).expect("the unit lives as long as it is asked");
+            next().expect("a cell that is open answers")
+        })),
+    };
+    unit.join().map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(visited)
 }
 
 fn answer(cell: Cell<'_>, session: Session) -> io::Result<()> {

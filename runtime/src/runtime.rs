@@ -15,7 +15,7 @@ use crate::arch;
 use crate::metrics::Metrics;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::scheduler::{Scheduler, Settings};
-use crate::sched::worker;
+use crate::sched::worker::{self, Worker};
 use crate::spawn::{self, JoinHandle};
 use crate::stack::{Class, StackConfig, arena, overflow, watermark};
 use crate::sys;
@@ -276,12 +276,14 @@ impl Runtime {
         let left = Arc::clone(&self.left);
         let (report, ready) = std::sync::mpsc::sync_channel(1);
         let body = move || {
-            let prepared = cpu.map_or(Ok(()), sys::pin_to).and_then(|()| overflow::prepare_thread());
+            let worker = &scheduler.workers()[index];
+            let bound = cpu.map_or(Ok(()), |cpu| worker.bind_to(cpu));
+            let prepared = bound.and_then(|()| overflow::prepare_thread());
             let goes_on = prepared.is_ok();
             let _ = report.send(prepared);
             if goes_on {
                 // SAFETY: this thread is new, and each worker is started once.
-                unsafe { scheduler.workers()[index].run() };
+                unsafe { worker.run() };
             }
             drop(scheduler);
             left.one_more();
@@ -445,6 +447,11 @@ impl Handle {
     /// How many workers the runtime has.
     pub fn workers(&self) -> usize {
         self.scheduler.workers().len()
+    }
+
+    /// The CPU that each worker is bound to, by [`Builder::pin_cores`]; `None` for one that is not.
+    pub fn cpus(&self) -> Vec<Option<usize>> {
+        self.scheduler.workers().iter().map(Worker::cpu).collect()
     }
 
     /// What the runtime has done so far; a snapshot if it runs on another thread.

@@ -7,8 +7,9 @@
 use super::{Concurrency, Inside, Own, Raw, Turn, UnitOptions};
 use std::convert::Infallible;
 use std::io;
+use switchmark_harness::protocol::Prepare;
 use switchmark_runtime::raw::{self, Stack, Yielder};
-use switchmark_runtime::{Builder, Handle, JoinHandle, stack, task};
+use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, stack, task};
 
 /// The contender `coroutine`.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,21 @@ pub(crate) fn enter<T>(visit: impl FnOnce() -> T) -> io::Result<T> {
     unsafe { Builder::new().run_local(visit) }
 }
 
+/// A runtime with a worker for each CPU of the placement, bound to it unless the placement is free.
+pub(crate) fn several(prepare: &Prepare) -> io::Result<Runtime> {
+    let builder = Builder::new().workers(prepare.cpus.len()).pin_cores(prepare.placement != "free");
+    // SAFETY: as in `enter`.
+    unsafe { builder.build() }
+}
+
+/// The worker of this runtime that is bound to a CPU.
+fn worker_on(cpu: usize) -> io::Result<usize> {
+    let cpus = Handle::try_current().map(|runtime| runtime.cpus()).unwrap_or_default();
+    cpus.iter().position(|&bound| bound == Some(cpu)).ok_or_else(|| {
+        io::Error::other(format!("no worker on cpu {cpu}: this runtime's are bound to {cpus:?}"))
+    })
+}
+
 impl Concurrency for Coroutine {
     type Handle<T: Send + 'static> = JoinHandle<T>;
     type Unparker = switchmark_runtime::Unparker;
@@ -37,15 +53,17 @@ impl Concurrency for Coroutine {
         options: UnitOptions,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
+        if options.stack.is_none() && options.cpu.is_none() {
+            return Ok(switchmark_runtime::spawn(body));
+        }
+        let mut task = task::Builder::new();
+        if let Some(bytes) = options.stack {
+            task = task.stack_size(bytes);
+        }
         if let Some(cpu) = options.cpu {
-            return Err(io::Error::other(format!(
-                "no worker on cpu {cpu}: this runtime has one worker, and a coroutine stays on it"
-            )));
+            task = task.worker(worker_on(cpu)?);
         }
-        match options.stack {
-            None => Ok(switchmark_runtime::spawn(body)),
-            Some(bytes) => task::Builder::new().stack_size(bytes).spawn(body),
-        }
+        task.spawn(body)
     }
 
     fn join<T: Send + 'static>(unit: JoinHandle<T>) -> T {

@@ -30,8 +30,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::panicking;
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ pub(crate) struct Worker {
     /// Whether the ring is next to be asked first.
     ring_first: Cell<bool>,
     index: usize,
+    /// The CPU it is bound to, if it is.
+    cpu: OnceLock<usize>,
     /// Where a search began last.
     victim: Cell<usize>,
     /// The scheduler it is part of. A pointer into the `Arc`, so that a count can be taken through it.
@@ -265,6 +267,7 @@ impl Worker {
             serves,
             ring_first: Cell::new(false),
             index,
+            cpu: OnceLock::new(),
             victim: Cell::new(index),
             scheduler: Cell::new(ptr::null()),
             swept: Cell::new(false),
@@ -291,6 +294,18 @@ impl Worker {
     #[inline(always)]
     pub(crate) fn class(&self) -> Class {
         self.class
+    }
+
+    /// The CPU that its thread is bound to, if it is; from any thread.
+    pub(crate) fn cpu(&self) -> Option<usize> {
+        self.cpu.get().copied()
+    }
+
+    /// Binds the calling thread, which is to run this worker, to a CPU.
+    pub(crate) fn bind_to(&self, cpu: usize) -> io::Result<()> {
+        sys::pin_to(cpu)?;
+        let _ = self.cpu.set(cpu); // Once: a worker has one thread.
+        Ok(())
     }
 
     /// Whether no other worker could take work from here or bring some.
