@@ -25,19 +25,25 @@
 //!
 //! prints `the sum is 10`.
 //!
-//! **Safety model.** Entering a runtime is a program's one `unsafe` line; what it promises is written at [`Builder::run_local`] and no
-//! library could check it: that nothing suspends inside a thread-local's initialiser or destructor (which `process::exit` in a
+//! **Safety model.** Entering a runtime is a program's one `unsafe` line; what it promises is written at [`Builder::run_local`] and
+//! [`Builder::build`], and no library could check it: that nothing suspends inside a thread-local's initialiser or destructor (which `process::exit` in a
 //! coroutine runs on its stack) or under a scoped thread-local, and that nothing inside suspends a coroutine of another library in which
 //! the runtime itself runs. After it, code is safe because
 //!
 //! - a started coroutine stays on its OS thread, so references into thread-locals and `!Send` values on its stack stay valid;
 //! - the runtime owns the stacks, and frees or reuses none before its coroutine has ended;
+//! - a cancelled coroutine is unwound to its root by ordinary Rust unwinding, from the function that suspends ([`mod@cancel`]);
+//! - coroutines borrow in a [`scope()`] only, whose frame waits for them and cannot be forgotten;
 //! - closures and results cross threads before the start and after the end only, under `Send`;
 //! - [`raw::Coroutine`], which can be forgotten while suspended, is `!Send`, takes `'static` only, and is made by an `unsafe fn`, whose
 //!   caller also promises that it is gone before its thread's thread-locals are;
 //! - a runtime is not entered inside a raw coroutine, which could suspend it, and no panic leaves a worker that has tasks;
 //! - an overflow meets a guard, is reported with the coroutine's id, name and stack size, and aborts. C code with frames above 64 KiB
 //!   compiled without stack probes can step over a guard, and is the one exception.
+//!
+//! **Where to find what.** [`spawn()`], [`scope()`] and [`JoinSet`] start coroutines; [`chan`] and [`select!`] pass values; [`cancel`] ends
+//! coroutines early; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`] the
+//! bare switch without a scheduler.
 //!
 //! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
 //! deadlock waiting for its second coroutine. `thread::panicking()` speaks of the thread: while one coroutine is parked in the middle of
