@@ -36,6 +36,20 @@ pub(crate) use std::sync::{MutexGuard, atomic::Ordering};
 #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
 pub(crate) use counted::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Mutex, fence, locked_operations};
 
+/// A `const fn`, but under loom, which makes nothing in constants.
+macro_rules! const_unless_loom {
+    ($(#[$attribute:meta])* $visible:vis fn $($function:tt)*) => {
+        $(#[$attribute])*
+        #[cfg(not(all(test, loom)))]
+        $visible const fn $($function)*
+
+        $(#[$attribute])*
+        #[cfg(all(test, loom))]
+        $visible fn $($function)*
+    };
+}
+pub(crate) use const_unless_loom;
+
 /// What tests of concurrent parts need besides, so that one scenario serves the checkers and real threads.
 #[cfg(test)]
 pub(crate) mod testing {

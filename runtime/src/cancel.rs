@@ -129,6 +129,12 @@ fn masked(me: &'static Task) -> Phase {
     Phase::Masked
 }
 
+/// Whether nobody else on this thread is known to wait in the middle of its unwinding, so that `panicking` speaks of the current task.
+#[cold]
+pub(crate) fn is_alone_in_unwinding() -> bool {
+    worker::current().is_none_or(|me| !worker::of(me).has_deferred())
+}
+
 /// Unwinds the current task.
 #[cold]
 #[inline(never)]

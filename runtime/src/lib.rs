@@ -71,6 +71,7 @@ pub mod scope;
 mod set;
 mod spawn;
 pub mod stack;
+pub mod sync;
 mod sys;
 pub mod task;
 mod time;

@@ -14,9 +14,13 @@
 //! Tried and dropped: links one way only. Removal then walks, and thousands of timed waits in one list made each time-out a walk.
 
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::ptr;
+use std::sync::PoisonError;
 
-use crate::park::Waiter;
+use crate::atomic::{Mutex, MutexGuard, const_unless_loom};
+use crate::park::{Wait, Waiter};
+use crate::time::Deadline;
 
 /// A wait, in the frame of whoever waits.
 #[derive(Debug)]
@@ -123,6 +127,32 @@ impl<D> List<D> {
         self.last = node;
     }
 
+    /// Puts a node before all others.
+    ///
+    /// # Safety
+    /// As for [`List::push`].
+    pub(crate) unsafe fn push_front(&mut self, node: *const Node<D>, waiter: Waiter) {
+        // SAFETY: the caller vouches for the node.
+        let new = unsafe { &*node };
+        debug_assert!(!new.queued.get(), "a node is in one list, once");
+        new.waiter.set(Some(waiter));
+        new.queued.set(true);
+        new.next.set(self.first);
+        new.previous.set(ptr::null());
+        // SAFETY: a node in the list is in place.
+        match unsafe { self.first.as_ref() } {
+            Some(first) => first.previous.set(node),
+            None => self.last = node,
+        }
+        self.first = node;
+    }
+
+    /// The data of the first.
+    pub(crate) fn first(&self) -> Option<&D> {
+        // SAFETY: a node in the list is in place, and stays in it while the list is borrowed.
+        unsafe { self.first.as_ref() }.map(Node::data)
+    }
+
     /// Takes the first out.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Popped<D>> {
@@ -209,13 +239,128 @@ impl<D> Batch<D> {
     }
 }
 
+/// Something under a lock, and those who wait for it to change: what most primitives are made of.
+#[derive(Debug)]
+pub(crate) struct Line<S, D> {
+    inside: Mutex<Inside<S, D>>,
+}
+
+#[derive(Debug)]
+struct Inside<S, D> {
+    state: S,
+    list: List<D>,
+}
+
+impl<S, D> Line<S, D> {
+    const_unless_loom! {
+        pub(crate) fn new(state: S) -> Line<S, D> {
+            Line { inside: Mutex::new(Inside { state, list: List::new() }) }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_, S, D> {
+        // No user code runs under the lock, so a panic cannot leave it half changed.
+        Locked { line: self, inside: self.inside.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+/// A line whose lock we have. Its state is there by `*`.
+pub(crate) struct Locked<'a, S, D> {
+    line: &'a Line<S, D>,
+    inside: MutexGuard<'a, Inside<S, D>>,
+}
+
+impl<S, D> Deref for Locked<'_, S, D> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.inside.state
+    }
+}
+
+impl<S, D> DerefMut for Locked<'_, S, D> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.inside.state
+    }
+}
+
+/// Where a wait begins in its line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Back,
+    Front,
+}
+
+impl<S, D> Locked<'_, S, D> {
+    /// Whether nobody waits.
+    pub(crate) fn nobody_waits(&self) -> bool {
+        self.inside.list.is_empty()
+    }
+
+    /// The data of the first who waits.
+    pub(crate) fn first(&self) -> Option<&D> {
+        self.inside.list.first()
+    }
+
+    /// Takes out the first who waits.
+    pub(crate) fn pop(&mut self) -> Option<Popped<D>> {
+        self.inside.list.pop()
+    }
+
+    /// Takes out everybody who waits.
+    pub(crate) fn pop_all(&mut self) -> Batch<D> {
+        let mut batch = Batch::new();
+        while let Some(popped) = self.pop() {
+            batch.push(popped);
+        }
+        batch
+    }
+
+    /// Gives the lock back and waits in the line until somebody who popped us wakes us (`true`), or until the deadline; and returns our data.
+    ///
+    /// Unwinds if the coroutine is cancelled. In that case, and when the deadline came, `left` was called under the lock once we were out
+    /// of the list, and whoever it popped was woken after that.
+    pub(crate) fn wait(
+        mut self,
+        wait: &Wait,
+        place: Place,
+        data: D,
+        deadline: Option<Deadline>,
+        left: impl FnOnce(&mut Self) -> Batch<D>,
+    ) -> (bool, D) {
+        let (line, node) = (self.line, Node::new(data));
+        let (list, waiter) = (&mut self.inside.list, wait.waiter());
+        match place {
+            // SAFETY: the node stays in this frame, and the wait is borrowed by it. It does not go before the waiter was woken by whoever
+            // popped the node, or the node was removed.
+            Place::Back => unsafe { list.push(&raw const node, waiter) },
+            // SAFETY: as above.
+            Place::Front => unsafe { list.push_front(&raw const node, waiter) },
+        }
+        drop(self);
+        let claimed = wait.wait_until(deadline, || {
+            let mut locked = line.lock();
+            // SAFETY: pushed above, into the list of this line.
+            let removed = unsafe { locked.inside.list.remove(&raw const node) };
+            if removed {
+                let batch = left(&mut locked);
+                drop(locked);
+                batch.wake();
+            }
+            removed
+        });
+        (claimed, node.into_data())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::park::Wait;
     use crate::task::Kind;
 
-    fn names(list: &mut List<u8>) -> Vec<u8> {
+    fn names(list: &mut List<usize>) -> Vec<usize> {
         std::iter::from_fn(|| list.pop()).map(|popped| *popped.data()).collect()
     }
 
@@ -223,7 +368,7 @@ mod tests {
     fn nodes_leave_in_the_order_they_came_whichever_was_removed() {
         for without in 0..4 {
             let wait = Wait::begin(Kind::None);
-            let nodes: [Node<u8>; 4] = [0, 1, 2, 3].map(Node::new);
+            let nodes: [Node<usize>; 4] = [0, 1, 2, 3].map(Node::new);
             let mut list = List::new();
             for node in &nodes {
                 // SAFETY: the nodes outlive the list, and each is in it once.
@@ -234,8 +379,11 @@ mod tests {
             assert!(unsafe { list.remove(removed) });
             // SAFETY: as above.
             assert!(!unsafe { list.remove(removed) }, "it is no longer there");
-            assert_eq!(names(&mut list), (0..4).filter(|&n| usize::from(n) != without).collect::<Vec<u8>>());
-            assert!(list.is_empty());
+            // SAFETY: the node outlives the list, and is in none.
+            unsafe { list.push_front(removed, wait.waiter()) };
+            let rest = (0..4).filter(|&n| n != without);
+            assert_eq!(names(&mut list), [without].into_iter().chain(rest).collect::<Vec<_>>());
+            assert!(list.is_empty() && list.first().is_none());
         }
     }
 

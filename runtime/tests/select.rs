@@ -62,22 +62,24 @@ fn it_waits_for_whichever_comes_first_and_leaves_the_others() {
 }
 
 #[test]
-fn two_selects_meet_over_a_channel_without_a_buffer() {
+fn two_selects_meet_over_one_of_two_channels_without_buffers_and_agree_which() {
     run(|| {
-        let ((a, from_a), (b, from_b)) = (chan::rendezvous(), chan::rendezvous());
-        let unit = spawn(move || {
-            select! {
-                sent = a.send("to you") => assert_eq!(sent, Ok(())),
-                v = from_b => panic!("nobody sends there: {v:?}"),
-            }
-        });
-        yield_now();
-        select! {
-            v = from_a => assert_eq!(v, Ok("to you")),
-            sent = b.send(()) => panic!("the other has chosen: {sent:?}"),
-            default => panic!("one of them is ready"),
+        for _ in 0..20 {
+            let ((a, from_a), (b, from_b)) = (chan::rendezvous(), chan::rendezvous());
+            let unit = spawn(move || {
+                select! {
+                    sent = a.send("to you") => sent.map(|()| "a").unwrap(),
+                    v = from_b => v.unwrap(),
+                }
+            });
+            yield_now();
+            let met = select! {
+                v = from_a => v.map(|v| { assert_eq!(v, "to you"); "a" }).unwrap(),
+                sent = b.send("b") => sent.map(|()| "b").unwrap(),
+                default => panic!("both are ready"),
+            };
+            assert_eq!(unit.join().unwrap(), met);
         }
-        unit.join().unwrap();
     });
 }
 

@@ -16,12 +16,13 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::select::{Ballot, Dice};
+use crate::atomic::{Mutex, MutexGuard};
 use crate::park::Wait;
 use crate::task::Kind;
 use crate::time::Deadline;

@@ -23,12 +23,12 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::channel::{Party, Receiver, Sender, Shared};
 use super::error::{RecvError, SendError, TryRecvError, TrySendError};
+use crate::atomic::{AtomicUsize, Mutex, Ordering};
 use crate::park::{Wait, Waiter};
 use crate::task::Kind;
 use crate::time::Deadline;
@@ -473,7 +473,7 @@ fn choose(arms: &mut [&mut dyn Arm], mode: &Mode) -> Option<usize> {
         return None;
     }
     leave();
-    let arm = urn.0.into_inner();
+    let arm = urn.0.load(Ordering::Relaxed); // The wake-up orders.
     arms[arm].win();
     Some(arm)
 }

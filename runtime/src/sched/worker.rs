@@ -475,6 +475,11 @@ impl Worker {
         self.deferred.borrow_mut().push(me);
     }
 
+    /// Whether a wait began while somebody on this thread was unwinding, and still was when last looked at.
+    pub(crate) fn has_deferred(&self) -> bool {
+        !self.deferred.borrow().is_empty()
+    }
+
     /// Looks beyond the queue: at deadlines that have come, cancellations that were deferred, work from outside, and the end.
     #[cold]
     #[inline(never)]

@@ -175,11 +175,12 @@ pub(crate) enum Kind {
     Barrier,
     Event,
     Once,
+    WaitGroup,
     Scope,
 }
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 14] = [
+    const ALL: [(Kind, &'static str); 15] = [
         (Kind::None, "runs or is ready"),
         (Kind::Park, "park"),
         (Kind::Join, "join"),
@@ -193,6 +194,7 @@ impl Kind {
         (Kind::Barrier, "barrier"),
         (Kind::Event, "event"),
         (Kind::Once, "initialisation of a once cell"),
+        (Kind::WaitGroup, "wait group"),
         (Kind::Scope, "end of a scope"),
     ];
 }
