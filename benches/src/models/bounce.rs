@@ -39,9 +39,6 @@ pub fn open<R: Raw>(prepare: &Prepare) -> Opened {
         R::coroutine(inside).map_err(|e| format!("coroutine {} of {count}: {e}", ordinal + 1))
     };
     let mut coroutines = (0..count).map(one).collect::<Result<Vec<_>, _>>()?;
-    if std::env::var_os("SHUF").is_some() {
-        fastrand::Rng::with_seed(5).shuffle(&mut coroutines);
-    }
     let mut layout = Layout::of_unit(0);
     // Several are at as many depths at once; entering again must not show beside the few turns of each.
     let shortest = if count > 1 { TURNS_OF_A_STAY * count as u64 } else { 1 };
