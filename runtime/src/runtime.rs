@@ -19,7 +19,7 @@ use crate::sched::worker::{self, Worker};
 use crate::spawn::{self, JoinHandle};
 use crate::stack::{Class, StackConfig, arena, overflow, watermark};
 use crate::sys;
-use crate::task::{Home, Id};
+use crate::task::{Home, Id, JoinError};
 use crate::time::Deadline;
 
 /// Settings of a runtime.
@@ -167,10 +167,9 @@ impl Builder {
         worker::release(task);
         match outcome {
             Ok(value) => Ok(value),
-            Err(error) => match error.into_panic() {
-                Ok(payload) => std::panic::resume_unwind(payload),
-                Err(error) => Err(io::Error::other(error.to_string())),
-            },
+            Err(JoinError::Panic(failed)) => std::panic::resume_unwind(failed.cause),
+            Err(JoinError::NoStack(failed)) => Err(failed.cause),
+            Err(JoinError::Cancelled(_)) => unreachable!("nobody has a handle to the main coroutine"),
         }
     }
 
