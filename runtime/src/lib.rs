@@ -61,6 +61,7 @@ mod arch;
 mod atomic;
 pub mod cancel;
 pub mod chan;
+mod local;
 mod metrics;
 mod panics;
 mod park;
@@ -77,6 +78,7 @@ pub mod task;
 mod time;
 mod wait_list;
 
+pub use local::{AccessError, LocalKey};
 pub use metrics::Metrics;
 pub use panics::name_in_panics;
 pub use park::{Unparker, park, park_timeout, unparker, yield_now};

@@ -40,6 +40,7 @@ use super::queue::Fifo;
 use super::ring::Ring;
 use super::scheduler::{Scheduler, Settings};
 use crate::arch;
+use crate::local;
 use crate::metrics::Counters;
 use crate::park::Waiter;
 use crate::stack::pool::Magazine;
@@ -748,6 +749,7 @@ impl Worker {
             task.masks.set(u8::MAX);
             // SAFETY: the handle is gone and the task has not ended, so the outcome is its own.
             unsafe { task.drop_outcome() };
+            local::end(task); // It may have made some.
         });
         let slot = task.slot();
         self.count_out();
@@ -906,6 +908,7 @@ unsafe extern "sysv64" fn root(task: *const ()) -> ! {
         // SAFETY: as above.
         unsafe { task.run() };
     }
+    local::end(task);
     of(task).end(task)
 }
 
