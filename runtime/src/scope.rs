@@ -216,9 +216,13 @@ impl Children {
 
     fn failed(&self, payload: Payload) {
         let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-        match *first {
-            None => *first = Some(payload),
-            Some(_) => mem::forget(payload), // Its drop is user code, which could panic as well.
+        if first.is_none() {
+            *first = Some(payload);
+            return;
+        }
+        drop(first); // What follows is user code: it may wait, and it may panic as well.
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(payload); // Somewhere this has to end.
         }
     }
 }
