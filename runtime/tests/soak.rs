@@ -5,6 +5,8 @@
 mod books;
 #[path = "../examples/soak/jobs.rs"]
 mod jobs;
+#[path = "../examples/soak/locks.rs"]
+mod locks;
 #[path = "../examples/soak/outside.rs"]
 mod outside;
 #[path = "../examples/soak/run.rs"]

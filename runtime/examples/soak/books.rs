@@ -89,6 +89,7 @@ books! {
     cancels: "cancellations asked for, by coroutines",
     cancels_outside: "cancellations asked for, by OS threads",
     chosen: "arms that selects chose",
+    held: "times a lock, a permit or goods were had",
     jobs: "jobs",
     outside: "tasks of OS threads",
 }

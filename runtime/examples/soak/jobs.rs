@@ -16,12 +16,12 @@ use switchmark_runtime::{
 };
 
 use super::books::{BOOKS, Child, Me, Order, Outcome, Parcel, Rng, add, claim, sending, unit};
-use super::outside;
+use super::{locks, outside};
 
 /// Something by chance, with what is going on below it.
 pub(crate) fn job(me: &mut Me) {
     add(&BOOKS.jobs);
-    match me.rng.below(11) {
+    match me.rng.below(14) {
         0 => family(me),
         1 => borrowers(me),
         2 => set(me),
@@ -31,16 +31,17 @@ pub(crate) fn job(me: &mut Me) {
         7 => locals(me),
         8 => deep(me),
         9 => stubborn(me),
+        10..13 => locks::job(me),
         _ => raws(me),
     }
 }
 
-fn micros(rng: &mut Rng, below: u64) -> Duration {
+pub(crate) fn micros(rng: &mut Rng, below: u64) -> Duration {
     Duration::from_micros(rng.below(below))
 }
 
 /// A while, spent in one of the ways.
-fn dawdle(me: &mut Me) {
+pub(crate) fn dawdle(me: &mut Me) {
     match me.rng.below(8) {
         0 => sleep(micros(&mut me.rng, 300)),
         1 => {
@@ -64,7 +65,7 @@ fn errand(me: &mut Me) {
     }
 }
 
-fn child(me: &mut Me, body: impl FnOnce(&mut Me) + Send + 'static) -> Child {
+pub(crate) fn child(me: &mut Me, body: impl FnOnce(&mut Me) + Send + 'static) -> Child {
     let depth = me.depth.saturating_sub(1);
     let (body, expected) = unit(&mut me.rng, depth, body);
     let handle = match me.rng.below(6) {
@@ -84,7 +85,7 @@ fn child(me: &mut Me, body: impl FnOnce(&mut Me) + Send + 'static) -> Child {
 }
 
 /// Comes to an end with a child, in one of the ways.
-fn part(me: &mut Me, child: Child) {
+pub(crate) fn part(me: &mut Me, child: Child) {
     match me.rng.below(10) {
         0 => drop(child),
         1 => {
@@ -115,10 +116,10 @@ fn family(me: &mut Me) {
 }
 
 /// Counts somebody in and out.
-struct Counted<'a>(&'a AtomicU64);
+pub(crate) struct Counted<'a>(&'a AtomicU64);
 
 impl<'a> Counted<'a> {
-    fn new(inside: &'a AtomicU64) -> Counted<'a> {
+    pub(crate) fn new(inside: &'a AtomicU64) -> Counted<'a> {
         inside.fetch_add(1, Ordering::Relaxed);
         Counted(inside)
     }

@@ -8,6 +8,7 @@
 
 mod books;
 mod jobs;
+mod locks;
 mod outside;
 mod run;
 

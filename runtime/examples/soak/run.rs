@@ -16,6 +16,8 @@ const DEPTH: u32 = 2;
 /// Coroutines of each class that wait at one time at the end of a phase. They use what a free stack may keep, so that both phases leave the
 /// pool as many stacks with as many pages; else those that were never deep yet would fill up slowly and look like a leak.
 const CROWD: u64 = 500;
+/// How often they come: how many of them fall to which worker is chance.
+const CROWDS: usize = 4;
 /// Bytes of a free stack that stay resident.
 const KEPT: u64 = 8 << 10;
 /// Without a job's end for so long, something is stuck.
@@ -36,10 +38,12 @@ pub(crate) fn run(seconds: f64, seed: u64) -> Vec<String> {
     let mut before = Memory::default();
     for (phase, share) in [0.25, 0.75].into_iter().enumerate() {
         load(&runtime, &mut rng, Duration::from_secs_f64(seconds * share));
-        crowd(&runtime, &mut rng);
-        if let Err(stuck) = come_to_rest(&runtime) {
-            wrong.push(stuck);
-            return wrong; // Whoever is stuck would also keep the runtime from ending.
+        for _ in 0..CROWDS {
+            crowd(&runtime, &mut rng);
+            if let Err(stuck) = come_to_rest(&runtime) {
+                wrong.push(stuck);
+                return wrong; // Whoever is stuck would also keep the runtime from ending.
+            }
         }
         let memory = Memory::at_rest(&runtime, &mut rng);
         println!("phase {phase}: {memory:?}");
@@ -52,6 +56,11 @@ pub(crate) fn run(seconds: f64, seed: u64) -> Vec<String> {
     }
     print!("{}", BOOKS.lines());
     println!("{:?}", runtime.metrics());
+    // A coroutine counts as ended, and is joined, a moment before it leaves its stack.
+    let end = Instant::now() + PATIENCE;
+    while !runtime.handle().coroutines().is_empty() && Instant::now() < end {
+        std::thread::yield_now();
+    }
     if !runtime.handle().coroutines().is_empty() {
         wrong.push(format!("coroutines are left: {:#?}", runtime.handle().coroutines()));
     }
