@@ -528,11 +528,17 @@ mod tests {
 mod model {
     use super::world::World;
 
-    /// Workers `first` and the next, and `submit` on a thread of its own: as worker 0 if that is neither.
+    /// Two, or as many as `scripts/loom` asks for.
+    fn workers() -> usize {
+        std::env::var("LOOM_WORKERS").map_or(2, |text| text.parse().expect("LOOM_WORKERS is a number"))
+    }
+
+    /// Workers from `first` on, and `submit` on a thread of its own: as worker 0 if that is none of them.
     fn model(first: usize, elements: usize, together: usize, submit: fn(&World)) {
+        let end = first + workers();
         loom::model(move || {
-            let world = World::new(first + 2, elements, together);
-            let workers = [first, first + 1].map(|worker| World::start(&world, worker));
+            let world = World::new(end, elements, together);
+            let workers: Vec<_> = (first..end).map(|worker| World::start(&world, worker)).collect();
             submit(&world);
             for worker in workers {
                 worker.join().unwrap();
@@ -556,22 +562,22 @@ mod model {
     }
 
     #[test]
-    fn two_elements_from_outside_find_both_workers() {
+    fn two_elements_from_outside_find_a_worker_each() {
         from_outside(2, 2, |world| world.inject(2));
     }
 
     #[test]
-    fn a_batch_from_outside_finds_both_workers() {
+    fn a_batch_from_outside_finds_a_worker_each() {
         from_outside(2, 2, |world| world.inject_batch(2));
     }
 
     #[test]
-    fn two_elements_of_a_worker_find_both_others() {
+    fn two_elements_of_a_worker_find_a_worker_each() {
         from_a_worker(2, 2, |world| world.push(0, 2));
     }
 
     #[test]
-    fn what_a_mover_put_into_its_ring_finds_both_others() {
+    fn what_a_mover_put_into_its_ring_finds_a_worker_each() {
         from_a_worker(3, 3, |world| {
             world.inject_batch(3);
             world.move_batch(0, 3);
@@ -580,7 +586,7 @@ mod model {
     }
 
     #[test]
-    fn what_a_thief_put_into_its_ring_finds_the_other() {
+    fn what_a_thief_put_into_its_ring_finds_another_worker() {
         from_a_worker(3, 2, |world| world.fill(0, 3));
     }
 }
