@@ -52,6 +52,7 @@
 //! never a stack is dropped by its worker, and its destructor cannot wait: it panics instead.
 
 #![deny(unsafe_code)]
+#![cfg_attr(feature = "sanitize", feature(cfg_sanitize, sanitize))]
 #![allow(
     clippy::inline_always,
     reason = "a switch must be inlined to be predicted, and a few instructions beside it cost more than it does"
@@ -67,6 +68,7 @@ mod panics;
 mod park;
 pub mod raw;
 mod runtime;
+mod sanitize;
 mod sched;
 pub mod scope;
 mod set;

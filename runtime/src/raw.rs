@@ -78,6 +78,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
 use crate::arch::{self, Word};
+use crate::sanitize;
 use crate::stack::{Class, Slot, arena, overflow, pool};
 
 /// Flag of a resume: go on.
@@ -140,9 +141,11 @@ impl<In, Out> Yielder<In, Out> {
     #[inline(always)]
     pub fn suspend(&self, value: Out) -> In {
         let value = ManuallyDrop::new(value);
+        sanitize::leave_to_resumer(self.link.get());
         // SAFETY: a yielder is reachable only from the coroutine whose link it is (neither `Send` nor `'static`), and code of that
         // coroutine runs only while it is resumed. The other side moves `value` out before it resumes us or, to unwind us, drops it.
         let (input, flag, link) = unsafe { arch::suspend(encode(&value), self.link.get()) };
+        sanitize::arrive_inside(link);
         if flag == UNWIND {
             unwind(link);
         }
@@ -219,6 +222,7 @@ impl<In: 'static, Out: 'static, Ret: 'static> Coroutine<In, Out, Ret> {
         if !overflow::is_prepared() {
             prepare();
         }
+        sanitize::prepare(stack.slot);
         let top = stack.slot.coloured_top();
         let align = align_of::<F>().max(arch::STACK_ALIGN);
         let room = size_of::<F>() + align;
@@ -268,8 +272,11 @@ impl<In, Out, Ret> Coroutine<In, Out, Ret> {
     /// The coroutine has not ended. With `GO_ON` the word encodes an `In`; with `UNWIND` it has been started.
     #[inline(always)]
     unsafe fn go(&mut self, word: Word, flag: usize) -> State<Out, Result<Ret, Payload>> {
+        let resumer = sanitize::Fiber::new();
+        sanitize::enter(self.link, &resumer);
         // SAFETY: a context that is not null was prepared by `new` or left by `suspend`, and is replaced by what comes back.
         let (word, left) = unsafe { arch::resume(word, flag, self.context, self.link) };
+        sanitize::arrive(&resumer);
         self.context = left;
         if left.is_null() {
             // SAFETY: who finishes hands out an encoded result, still in its frame, which nobody reuses before we move it.
@@ -384,11 +391,16 @@ unsafe fn drop_closure<F>(link: *mut *mut u8) {
 }
 
 /// First frame of a raw coroutine. A panic cannot leave it: the ABI does not unwind, and all is caught.
+///
+/// Not instrumented, so that the result lies on this very stack: the fake one is gone when the resumer reads it.
+#[cfg_attr(feature = "sanitize", sanitize(address = "off"))]
 unsafe extern "sysv64" fn root<In, Out, Ret, F>(word: Word, link: *mut *mut u8, _flag: usize) -> !
 where
     F: FnOnce(&Yielder<In, Out>, In) -> Ret,
 {
+    sanitize::arrive_inside(link);
     let result = ManuallyDrop::new(run::<In, Out, Ret, F>(word, link));
+    sanitize::leave_to_resumer_for_good(link);
     // SAFETY: this is the stack whose link it is; the resumer moves the result out of this frame.
     unsafe { arch::finish(encode(&result), link) }
 }

@@ -43,6 +43,7 @@ use crate::arch;
 use crate::local;
 use crate::metrics::Counters;
 use crate::park::Waiter;
+use crate::sanitize;
 use crate::stack::pool::Magazine;
 use crate::stack::{Class, arena, overflow};
 use crate::sys;
@@ -71,6 +72,7 @@ pub(crate) struct Worker {
     current: Cell<*const Task>,
     /// Saved context of the worker's own stack.
     root: Cell<*mut u8>,
+    root_fiber: sanitize::Fiber,
     pub(crate) counters: Counters,
     records: Records,
     stacks: Magazine,
@@ -251,6 +253,7 @@ impl Worker {
             latest: Cell::new(ptr::null()),
             current: Cell::new(ptr::null()),
             root: Cell::new(ptr::null_mut()),
+            root_fiber: sanitize::Fiber::new(),
             counters: Counters::default(),
             records: Records::new(),
             stacks: Magazine::default(),
@@ -694,6 +697,7 @@ impl Worker {
         }
         self.bound.set(self.bound.get() + 1);
         task.bind(slot);
+        sanitize::prepare(slot);
         arena::occupy(slot, ptr::from_ref(task).cast());
         let at = slot.coloured_top().wrapping_sub(arch::STACK_ALIGN).cast();
         // SAFETY: the stack was free, and its top is aligned.
@@ -730,15 +734,19 @@ impl Worker {
     fn go(&self, me: &'static Task, next: &'static Task) {
         self.current.set(next);
         self.counters.switches.bump();
+        sanitize::leave(sanitize::of_slot(me.slot()), sanitize::of_slot(next.slot()));
         // SAFETY: `next` was picked, so it was runnable and is not running; its context was left there by the switch it made, or by `bind`.
         unsafe { arch::switch(me.sp.as_ptr(), next.sp.get()) };
+        sanitize::arrive(sanitize::of_slot(me.slot()));
     }
 
     #[cold]
     fn rest(&self, me: &'static Task) {
         self.current.set(ptr::null());
+        sanitize::leave(sanitize::of_slot(me.slot()), &self.root_fiber);
         // SAFETY: the root is suspended in `run`, whose switch saved it.
         unsafe { arch::switch(me.sp.as_ptr(), self.root.get()) };
+        sanitize::arrive(sanitize::of_slot(me.slot()));
     }
 
     /// The last thing a task does, on its own stack.
@@ -764,9 +772,11 @@ impl Worker {
         let context = if let Some(next) = next {
             self.current.set(next);
             self.counters.switches.bump();
+            sanitize::leave_for_good(sanitize::of_slot(next.slot()));
             next.sp.get()
         } else {
             self.current.set(ptr::null());
+            sanitize::leave_for_good(&self.root_fiber);
             self.root.get()
         };
         // SAFETY: a picked task's context or the suspended root, and nothing on this stack is needed any more.
@@ -860,8 +870,10 @@ impl Worker {
                 self.scheduler().something_ran();
                 self.current.set(next);
                 self.counters.switches.bump();
+                sanitize::leave(&self.root_fiber, sanitize::of_slot(next.slot()));
                 // SAFETY: `next` was picked, so its context is suspended.
                 unsafe { arch::switch(self.root.as_ptr(), next.sp.get()) };
+                sanitize::arrive(&self.root_fiber);
                 continue;
             }
             self.look_around();
@@ -901,6 +913,7 @@ impl Drop for AbortOnUnwind {
 /// First frame of a task. A panic cannot leave it: the ABI does not unwind.
 unsafe extern "sysv64" fn root(task: *const ()) -> ! {
     let task = task::from_ptr(task.cast()).expect("a root gets its task");
+    sanitize::arrive(sanitize::of_slot(task.slot()));
     if task.word.is_cancelled() {
         // SAFETY: the first entry of a task that was bound just now, by its worker.
         unsafe { task.give_up(None) };

@@ -41,7 +41,8 @@ pub(crate) const GRANULE: usize = 136 << 10;
 /// A range holds whole slots of every class: this many granules, times a power of two.
 const RANGE_UNIT: usize = Class::ALL[Class::COUNT - 1].granules();
 /// First try: 1.2 TiB a class hold nine million of the small stacks, three million of the default ones.
-const LARGEST_SHIFT: u32 = 20;
+/// The sanitizers have room for 19 GiB a class: they keep a shadow of all there is, in a place of their own.
+const LARGEST_SHIFT: u32 = if cfg!(feature = "sanitize") { 14 } else { 20 };
 /// Last try: 38 MiB a class, thirty-two of the large stacks.
 const SMALLEST_SHIFT: u32 = 5;
 
