@@ -25,16 +25,29 @@ pub(crate) use shuttle::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
-#[cfg(not(any(debug_assertions, all(test, any(loom, shuttle)))))]
-pub(crate) use std::sync::{
-    Mutex,
-    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence},
-};
 #[cfg(not(all(test, any(loom, shuttle))))]
-pub(crate) use std::sync::{MutexGuard, atomic::Ordering};
+pub(crate) use std::sync::atomic::Ordering;
+#[cfg(not(any(debug_assertions, all(test, any(loom, shuttle)))))]
+pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use plain::{Mutex, MutexGuard};
 
 #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
-pub(crate) use counted::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Mutex, fence, locked_operations};
+pub(crate) use counted::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence, locked_operations};
+
+/// The lock of modules that no model checker drives, and of statics: std's, counted in debug builds, and known to the thread sanitizer.
+pub(crate) mod plain {
+    #[cfg(any(debug_assertions, feature = "sanitize"))]
+    pub(crate) use super::watched::Mutex;
+    #[cfg(not(any(debug_assertions, feature = "sanitize")))]
+    pub(crate) use std::sync::Mutex;
+
+    #[cfg(feature = "sanitize")]
+    pub(crate) use super::watched::{Condvar, MutexGuard};
+    #[cfg(not(feature = "sanitize"))]
+    pub(crate) use std::sync::{Condvar, MutexGuard};
+}
 
 /// A `const fn`, but under loom, which makes nothing in constants.
 macro_rules! const_unless_loom {
@@ -53,6 +66,8 @@ pub(crate) use const_unless_loom;
 /// What tests of concurrent parts need besides, so that one scenario serves the checkers and real threads.
 #[cfg(test)]
 pub(crate) mod testing {
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) use super::plain::Condvar;
     #[cfg(loom)]
     pub(crate) use loom::{
         sync::{Arc, Condvar},
@@ -64,10 +79,7 @@ pub(crate) mod testing {
         thread,
     };
     #[cfg(not(any(loom, shuttle)))]
-    pub(crate) use std::{
-        sync::{Arc, Condvar},
-        thread,
-    };
+    pub(crate) use std::{sync::Arc, thread};
 }
 
 #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
@@ -75,7 +87,6 @@ mod counted {
     use std::cell::Cell;
     use std::ops::Deref;
     use std::sync::atomic::Ordering;
-    use std::sync::{LockResult, MutexGuard};
 
     thread_local! {
         static LOCKED: Cell<u64> = const { Cell::new(0) };
@@ -87,7 +98,7 @@ mod counted {
     }
 
     #[inline]
-    fn count(operations: u64) {
+    pub(super) fn count(operations: u64) {
         LOCKED.set(LOCKED.get() + operations);
     }
 
@@ -217,6 +228,16 @@ mod counted {
             self.0.fmt(f)
         }
     }
+}
+
+/// A lock that says when it is taken: to the count, and to the thread sanitizer, which cannot see std's, as the standard library is not
+/// built with it.
+#[cfg(any(debug_assertions, feature = "sanitize"))]
+mod watched {
+    use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
+
+    #[cfg(not(feature = "sanitize"))]
+    use std::sync::MutexGuard;
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
@@ -229,8 +250,118 @@ mod counted {
         #[inline]
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             // One to take it and one to let go; there may be more if others want it too.
-            count(2);
-            self.0.lock()
+            count();
+            match self.0.lock() {
+                Ok(guard) => Ok(self.taken(guard)),
+                Err(error) => Err(PoisonError::new(self.taken(error.into_inner()))),
+            }
+        }
+
+        #[inline]
+        pub(crate) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+            count();
+            self.0.try_lock().map(|guard| self.taken(guard)).map_err(|error| match error {
+                TryLockError::Poisoned(error) => PoisonError::new(self.taken(error.into_inner())).into(),
+                TryLockError::WouldBlock => TryLockError::WouldBlock,
+            })
+        }
+
+        #[cfg(not(feature = "sanitize"))]
+        #[inline]
+        #[allow(clippy::unused_self, reason = "the other version needs it")]
+        fn taken<'a>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            guard
+        }
+
+        #[cfg(feature = "sanitize")]
+        fn taken<'a>(&self, guard: std::sync::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            let lock = std::ptr::from_ref(self).addr();
+            crate::sanitize::acquire(lock);
+            MutexGuard { guard: Some(guard), lock }
+        }
+    }
+
+    #[inline]
+    fn count() {
+        #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
+        super::counted::count(2);
+    }
+
+    #[cfg(feature = "sanitize")]
+    #[derive(Debug)]
+    pub(crate) struct MutexGuard<'a, T> {
+        /// Taken out by a wait.
+        guard: Option<std::sync::MutexGuard<'a, T>>,
+        lock: usize,
+    }
+
+    #[cfg(feature = "sanitize")]
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            crate::sanitize::release(self.lock);
+        }
+    }
+
+    #[cfg(feature = "sanitize")]
+    impl<T> std::ops::Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.guard.as_ref().expect("it does not wait")
+        }
+    }
+
+    #[cfg(feature = "sanitize")]
+    impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.guard.as_mut().expect("it does not wait")
+        }
+    }
+
+    #[cfg(feature = "sanitize")]
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(std::sync::Condvar);
+
+    #[cfg(feature = "sanitize")]
+    impl Condvar {
+        pub(crate) const fn new() -> Condvar {
+            Condvar(std::sync::Condvar::new())
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+            let inner = guard.guard.take().expect("it does not wait");
+            crate::sanitize::release(guard.lock);
+            let (inner, poisoned) = match self.0.wait(inner) {
+                Ok(inner) => (inner, false),
+                Err(error) => (error.into_inner(), true),
+            };
+            crate::sanitize::acquire(guard.lock);
+            guard.guard = Some(inner);
+            if poisoned { Err(PoisonError::new(guard)) } else { Ok(guard) }
+        }
+
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+            duration: std::time::Duration,
+        ) -> LockResult<(MutexGuard<'a, T>, std::sync::WaitTimeoutResult)> {
+            let inner = guard.guard.take().expect("it does not wait");
+            crate::sanitize::release(guard.lock);
+            let ((inner, timeout), poisoned) = match self.0.wait_timeout(inner, duration) {
+                Ok(both) => (both, false),
+                Err(error) => (error.into_inner(), true),
+            };
+            crate::sanitize::acquire(guard.lock);
+            guard.guard = Some(inner);
+            if poisoned { Err(PoisonError::new((guard, timeout))) } else { Ok((guard, timeout)) }
         }
     }
 }

@@ -7,11 +7,12 @@
 use std::fmt;
 use std::io;
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::arch;
+use crate::atomic::plain::{Condvar, Mutex};
 use crate::metrics::Metrics;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::scheduler::{Scheduler, Settings};

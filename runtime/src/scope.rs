@@ -57,8 +57,9 @@ use std::marker::PhantomData;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+use crate::atomic::plain::{Mutex, MutexGuard};
 use crate::cancel::{self, Unsupported};
 use crate::park::{Wait, Waiter};
 use crate::sched::worker;

@@ -166,6 +166,16 @@ pub(crate) fn arrive_inside(link: *mut *mut u8) {
     arrive(of_link(link));
 }
 
+/// What was done before a [`release`] with this name, by whatever thread, is seen from here on.
+pub(crate) fn acquire(name: usize) {
+    calls::acquire(name);
+}
+
+/// What was done before is seen by those who [`acquire`] this name later.
+pub(crate) fn release(name: usize) {
+    calls::release(name);
+}
+
 #[cfg(sanitize = "address")]
 mod calls {
     use std::ffi::c_void;
@@ -221,6 +231,8 @@ mod calls {
             pub(super) fn __tsan_create_fiber(flags: c_uint) -> *mut c_void;
             pub(super) fn __tsan_destroy_fiber(fiber: *mut c_void);
             pub(super) fn __tsan_switch_to_fiber(fiber: *mut c_void, flags: c_uint);
+            pub(super) fn __tsan_acquire(name: *mut c_void);
+            pub(super) fn __tsan_release(name: *mut c_void);
         }
     }
 
@@ -244,6 +256,18 @@ mod calls {
     pub(super) fn switch_to_fiber(to: *mut c_void) {
         // SAFETY: the fiber of a suspended stack, to which the switch follows at once. 0: what was done before is seen after.
         unsafe { tsan::__tsan_switch_to_fiber(to, 0) };
+    }
+
+    #[inline(always)]
+    pub(super) fn acquire(name: usize) {
+        // SAFETY: the address is a name.
+        unsafe { tsan::__tsan_acquire(std::ptr::without_provenance_mut(name)) };
+    }
+
+    #[inline(always)]
+    pub(super) fn release(name: usize) {
+        // SAFETY: as above.
+        unsafe { tsan::__tsan_release(std::ptr::without_provenance_mut(name)) };
     }
 
     pub(super) use super::no_bounds::*;
@@ -271,6 +295,12 @@ mod no_fibers {
 
     #[inline(always)]
     pub(super) fn switch_to_fiber(_: *mut c_void) {}
+
+    #[inline(always)]
+    pub(super) fn acquire(_: usize) {}
+
+    #[inline(always)]
+    pub(super) fn release(_: usize) {}
 }
 
 #[cfg(not(sanitize = "address"))]

@@ -36,9 +36,10 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 
 use super::{Class, Slot, arena, config, guard, overflow, reclaim};
+use crate::atomic::plain::{Mutex, MutexGuard};
 use crate::sys;
 
 /// Most stacks a magazine holds before half of them go to the depot; by class, as what deep use left stays in there unseen.

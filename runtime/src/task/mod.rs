@@ -30,9 +30,10 @@ use std::mem::{self, MaybeUninit};
 use std::panic::Location;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
 
+use crate::atomic::plain::{Mutex, MutexGuard};
 use crate::stack::{Class, Slot};
 use word::Word;
 
@@ -661,14 +662,14 @@ impl Chain {
 /// See [`Task`]'s `name`.
 static NAMES: Mutex<()> = Mutex::new(());
 
-fn names() -> std::sync::MutexGuard<'static, ()> {
+fn names() -> MutexGuard<'static, ()> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Chains of at most [`SLAB`] records, none of them empty.
 static DEPOT: Mutex<Vec<Chain>> = Mutex::new(Vec::new());
 
-fn depot() -> std::sync::MutexGuard<'static, Vec<Chain>> {
+fn depot() -> MutexGuard<'static, Vec<Chain>> {
     DEPOT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
