@@ -36,8 +36,13 @@ pub(crate) use plain::{Mutex, MutexGuard};
 #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
 pub(crate) use counted::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence, locked_operations};
 
-/// The lock of modules that no model checker drives, and of statics: std's, counted in debug builds, and known to the thread sanitizer.
+/// For modules that no model checker drives, and for statics: std's, counted in debug builds, and the locks known to the thread sanitizer.
 pub(crate) mod plain {
+    #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
+    pub(crate) use super::counted::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+    #[cfg(not(all(debug_assertions, not(all(test, any(loom, shuttle))))))]
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+
     #[cfg(any(debug_assertions, feature = "sanitize"))]
     pub(crate) use super::watched::Mutex;
     #[cfg(not(any(debug_assertions, feature = "sanitize")))]

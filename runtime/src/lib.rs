@@ -50,6 +50,29 @@
 //! its unwinding, it is true for the others. A result, or the payload of a panic, whose drop panics after its handle was dropped aborts
 //! the process; so does a destructor that suspends a raw coroutine while that is unwound. The closure of a coroutine for which there is
 //! never a stack is dropped by its worker, and its destructor cannot wait: it panics instead.
+//!
+//! **What operations cost**, in the currency that neither machine nor load changes: locked operations (exchanges and counters between
+//! processors, two for a lock), on one worker, with nobody else in the way. A test counts them. Among several workers a `spawn` has some
+//! more, and a wake-up from another thread pays for the way through an inbox.
+//!
+//! | operation | locked operations |
+//! |---|---|
+//! | `yield_now` | 0 |
+//! | `current` | 0 |
+//! | `park` and `unpark`, there and back | 4 |
+//! | `sleep` | 0 |
+//! | `spawn` and `join`, one after the other | 3 |
+//! | `spawn`, detached | 3 |
+//! | `scope` with one child | 16 |
+//! | rendezvous channel, there and back | 8 |
+//! | bounded channel, there and back | 8 |
+//! | bounded channel, `send` and `recv` of what is there | 4 |
+//! | `Mutex::lock` and unlock | 2 |
+//! | `RwLock::read` and unlock | 2 |
+//! | `RwLock::write` and unlock | 2 |
+//! | `Semaphore::acquire` and release | 4 |
+//! | `Event::wait`, set | 0 |
+//! | `OnceCell::get_or_init`, full | 0 |
 
 #![deny(unsafe_code)]
 #![cfg_attr(feature = "sanitize", feature(cfg_sanitize, sanitize))]
@@ -90,3 +113,12 @@ pub use set::JoinSet;
 pub use spawn::{JoinHandle, LocalJoinHandle, spawn, spawn_local};
 pub use task::JoinError;
 pub use time::sleep;
+
+/// How many locked operations this OS thread has done in the runtime, in a debug build: for the test that holds us to the table above.
+#[doc(hidden)]
+pub fn locked_operations() -> Option<u64> {
+    #[cfg(all(debug_assertions, not(all(test, any(loom, shuttle)))))]
+    return Some(atomic::locked_operations());
+    #[cfg(not(all(debug_assertions, not(all(test, any(loom, shuttle))))))]
+    return None;
+}

@@ -25,8 +25,9 @@
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
+use crate::atomic::plain::{AtomicPtr, AtomicUsize};
 use crate::cancel;
 use crate::sched::worker;
 use crate::sys;

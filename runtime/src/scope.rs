@@ -56,10 +56,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use crate::atomic::plain::{Mutex, MutexGuard};
+use crate::atomic::plain::{AtomicUsize, Mutex, MutexGuard};
 use crate::cancel::{self, Unsupported};
 use crate::park::{Wait, Waiter};
 use crate::sched::worker;

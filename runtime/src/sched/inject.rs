@@ -15,9 +15,10 @@
 //! CLOSED is the end: the worker exchanges null for it when no task is left, and pushes fail from then on.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::atomic::plain::AtomicPtr;
 use crate::sys;
 use crate::task::{self, Task};
 

@@ -31,9 +31,9 @@ use std::panic::Location;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 
-use crate::atomic::plain::{Mutex, MutexGuard};
+use crate::atomic::plain::{AtomicPtr, AtomicU32, AtomicU64, Mutex, MutexGuard};
 use crate::stack::{Class, Slot};
 use word::Word;
 
