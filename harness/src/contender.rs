@@ -5,6 +5,7 @@ use regex::Regex;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A `contender.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -92,12 +93,15 @@ pub struct Contender {
     pub manifest: Manifest,
     /// Its folder; `None` for one served by this program itself.
     pub folder: Option<PathBuf>,
+    /// What building needs and this machine lacks: asked once, since each answer is a process.
+    lacks: OnceLock<Vec<String>>,
 }
 
 impl Contender {
     /// One in the tree, from its embedded manifest.
     pub fn in_tree(manifest: &str, origin: &str) -> Result<Contender> {
-        let contender = Contender { manifest: parse(manifest, origin)?, folder: None };
+        let contender =
+            Contender { manifest: parse(manifest, origin)?, folder: None, lacks: OnceLock::new() };
         if contender.manifest.run.is_empty() {
             Ok(contender)
         } else {
@@ -116,7 +120,7 @@ impl Contender {
         }
         let folder = std::path::absolute(path.parent().unwrap_or(Path::new(".")))
             .map_err(|e| Error::usage(format!("cannot resolve {origin}: {e}")))?;
-        Ok(Contender { manifest, folder: Some(folder) })
+        Ok(Contender { manifest, folder: Some(folder), lacks: OnceLock::new() })
     }
 
     /// Those with a folder of their own below `root`; none where `root` does not exist.
@@ -156,7 +160,11 @@ impl Contender {
     pub fn available(&self) -> std::result::Result<(), String> {
         match self.command() {
             Some((program, _)) if program.is_absolute() && !program.exists() => {
-                Err(format!("{} is not built; run `switchmark build {}`", self.id(), self.id()))
+                let build = format!("run `switchmark build {}`", self.id());
+                Err(match self.missing_needs() {
+                    [] => format!("{} is not built; {build}", self.id()),
+                    lacks => format!("{} is not built: {}; then {build}", self.id(), lacks.join("; ")),
+                })
             }
             _ => Ok(()),
         }
@@ -176,7 +184,7 @@ impl Contender {
     }
 
     /// What building needs and this machine lacks, as sentences with their remedy.
-    pub fn missing_needs(&self) -> Vec<String> {
+    pub fn missing_needs(&self) -> &[String] {
         let answers = |need: &Need| -> std::result::Result<bool, String> {
             let pattern = Regex::new(&need.matches).map_err(|e| e.to_string())?;
             let (program, arguments) = need.run.split_first().ok_or("`run` is empty")?;
@@ -193,7 +201,7 @@ impl Contender {
                 Err(e) => Some(format!("`{asked}`: {e}; {}", need.hint)),
             }
         };
-        self.manifest.needs.iter().filter_map(lacks).collect()
+        self.lacks.get_or_init(|| self.manifest.needs.iter().filter_map(lacks).collect())
     }
 
     /// Runs the build commands in the contender's folder, their output on standard error.
@@ -238,4 +246,32 @@ fn parse(text: &str, origin: &str) -> Result<Manifest> {
         Regex::new(&need.matches).map_err(|e| Error::usage(format!("contender manifest {origin}: {e}")))?;
     }
     Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_built_says_which_command_brings_what_it_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("contender.toml");
+        let reason = |needs: &str| {
+            let text =
+                format!("name = 'peer'\nkind = 'stackful'\nmodels = []\nrun = ['out/worker']\n{needs}");
+            std::fs::write(&manifest, text).unwrap();
+            Contender::outside(&manifest).unwrap().available().unwrap_err()
+        };
+        assert_eq!(reason(""), "peer is not built; run `switchmark build peer`");
+        let needs = |run: &str, matches: &str| {
+            format!(
+                "[[needs]]\nrun = ['{run}', '--version']\nmatch = '{matches}'\nhint = 'scripts/install-it'"
+            )
+        };
+        assert_eq!(reason(&needs("cargo", "cargo")), "peer is not built; run `switchmark build peer`");
+        for lacking in [needs("no-such-compiler", "."), needs("cargo", "cargo 0\\.")] {
+            let reason = reason(&lacking);
+            assert!(reason.contains("scripts/install-it") && reason.contains("build peer"), "{reason}");
+        }
+    }
 }
