@@ -1,11 +1,8 @@
 //! Every question, asked of every contender in the tree at smoke size: the answer and the ledger must be what the
 //! definition expects.
 
-#![allow(clippy::disallowed_methods, reason = "a test is no model: it pins and times its own threads")]
-
-mod walk;
-
-use std::sync::Mutex;
+use crate::PROCESS;
+use crate::cells::{self, Books, definitions, prepare};
 use std::thread;
 use std::time::{Duration, Instant};
 use switchmark_benches::with_cell;
@@ -13,10 +10,6 @@ use switchmark_harness::contender::{Contender, Kind};
 use switchmark_harness::definition::Definition;
 use switchmark_harness::protocol::{Prepare, Sample};
 use switchmark_schema::ParamValue;
-use walk::{definitions, prepare};
-
-/// The kernel counts switches by process, so one test at a time.
-static PROCESS: Mutex<()> = Mutex::new(());
 
 fn contenders() -> Vec<Contender> {
     let parsed = switchmark_benches::manifests().map(|(path, text)| Contender::in_tree(text, path));
@@ -44,21 +37,21 @@ fn run(contender: &str, prepare: &Prepare, slices: &[u64]) -> Result<Sample, Str
 
 /// Contenders in the tree count their switches, and are held to them.
 fn faults(definition: &Definition, prepare: &Prepare, sample: &Sample) -> Vec<String> {
-    walk::faults(definition, prepare, sample, true)
+    cells::faults(definition, prepare, sample, Books::Held)
 }
 
 #[test]
 fn every_cell_answers_as_its_definition_expects() {
     let _alone = PROCESS.lock().unwrap();
     let start = Instant::now();
-    let mut cells = 0;
-    for (definition, prepare) in walk::cells() {
-        let slices = walk::slices(&prepare);
+    let mut walked = 0;
+    for (definition, prepare) in cells::all() {
+        let slices = cells::slices(&prepare);
         for contender in contenders() {
             if contender.refuses(&definition.id, &definition.model, &prepare.placement).is_some() {
                 continue;
             }
-            let cell = walk::name(&prepare, contender.id());
+            let cell = cells::name(&prepare, contender.id());
             // What other programs take of the core is in the kernel's count, so a refuted walk is taken again.
             let attempt = || {
                 let sample = run(contender.id(), &prepare, &slices).unwrap_or_else(|e| panic!("{cell}: {e}"));
@@ -74,10 +67,10 @@ fn every_cell_answers_as_its_definition_expects() {
             assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
             assert!(sample.elapsed_ns > 0, "{cell}: no time passed");
             assert_eq!(sample.iterations, *slices.last().unwrap(), "{cell}");
-            cells += 1;
+            walked += 1;
         }
     }
-    assert!(cells >= 8, "only {cells} cells were walked");
+    assert!(walked >= 8, "only {walked} cells were walked");
     assert!(start.elapsed() < Duration::from_secs(30), "a smoke walk is short: {:?}", start.elapsed());
 }
 
@@ -119,7 +112,7 @@ fn a_pump_with_several_at_either_end_loses_nothing_and_waits_as_its_channel_must
             let prepare = cell(capacity, ends, "own");
             // No multiple of four: the shares differ.
             let sample = run(contender, &prepare, &[3, 1001]).unwrap();
-            assert_eq!(walk::faults(&channel, &prepare, &sample, true), Vec::<String>::new(), "{contender}");
+            assert_eq!(faults(&channel, &prepare, &sample), Vec::<String>::new(), "{contender}");
         }
     }
     let hand_over = run("coroutine", &cell(0, 1, "own"), &[1000]).unwrap().switches.unwrap();
@@ -140,7 +133,7 @@ fn a_batch_is_alive_at_once_where_nobody_runs_before_the_first_join() {
     assert_eq!(run("coroutine", &prepare, &[3]).unwrap().peak_live, 500);
     let threads = run("thread", &prepare, &[3]).unwrap();
     assert!((1..=500).contains(&threads.peak_live), "{}", threads.peak_live);
-    assert_eq!(walk::faults(&batch, &prepare, &threads, false), Vec::<String>::new());
+    assert_eq!(faults(&batch, &prepare, &threads), Vec::<String>::new());
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! Every question, asked at smoke size of every contender of its own folder that is built: over the protocol, as the
 //! parent does. What is not built is named and left out; `.ci/run` builds what its toolchains allow and asks again.
 
-#![allow(clippy::disallowed_methods, reason = "a test is no model: it pins its own threads")]
-
-mod walk;
-
+use crate::PROCESS;
+use crate::cells::{self, Books};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
@@ -63,20 +61,21 @@ fn talk_in_place(
 #[test]
 fn every_contender_that_is_built_answers_as_the_definitions_expect() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
-    let cells = walk::cells();
+    let _alone = PROCESS.lock().unwrap();
+    let walked = cells::all();
     for contender in Contender::discover(&folder).expect("every manifest parses") {
         if let Err(reason) = contender.available() {
             eprintln!("skipped: {reason}");
             continue;
         }
         let mut measured = 0;
-        for (definition, prepare) in &cells {
+        for (definition, prepare) in &walked {
             let placement = &prepare.placement;
             if contender.refuses(&definition.id, &definition.model, placement).is_some() {
                 continue;
             }
-            let cell = walk::name(prepare, contender.id());
-            let slices = walk::slices(prepare);
+            let cell = cells::name(prepare, contender.id());
+            let slices = cells::slices(prepare);
             let (identity, answer) = talk_in_place(&contender, prepare, &slices);
             assert_eq!(identity.contender, contender.id());
             assert_eq!(
@@ -99,9 +98,12 @@ fn every_contender_that_is_built_answers_as_the_definitions_expect() {
             }
             // The first is short: a yield more or less is more than a hundredth of it.
             let last = samples.last().expect("at least one slice");
-            // Who has no count of its own claims none, and cannot be held to it.
-            let held = last.switches.is_some() && !contender.records(&definition.id, placement);
-            let faults = walk::faults(definition, prepare, last, held);
+            let books = match last.switches {
+                _ if contender.records(&definition.id, placement) => Books::Recorded,
+                None => Books::Uncounted,
+                Some(_) => Books::Held,
+            };
+            let faults = cells::faults(definition, prepare, last, books);
             assert!(faults.is_empty(), "{cell}: {faults:?} in {last:?}");
         }
         assert!(measured > 0, "{} answers something", contender.id());

@@ -1,0 +1,3 @@
+module switchmark/contenders/go
+
+go 1.19
