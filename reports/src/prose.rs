@@ -260,6 +260,8 @@ pub(crate) fn aspects(families: &[Family]) -> Vec<Aspect> {
                     quantity(p.middle, &m.unit)
                 )),
                 (Status::Measured, ..) => None,
+                // The pair is what the sentence is about; a peer that is not there is in the figure.
+                _ if !["thread", "coroutine"].contains(&c.contender.as_str()) => None,
                 (Status::Failed, ..) => Some(format!("{} failed there", clean(&c.contender, 40))),
                 _ => Some(format!("{} is {} there", clean(&c.contender, 40), view::status_word(c.status))),
             })

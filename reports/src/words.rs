@@ -212,9 +212,31 @@ pub(crate) fn fit(text: &str, em: f64) -> String {
     format!("{}…", out.trim_end())
 }
 
+/// As [`fit`], for parts between dots: whole ones, as many as fit.
+pub(crate) fn fit_parts(text: &str, em: f64) -> String {
+    const BETWEEN: &str = " · ";
+    let ends = text.match_indices(BETWEEN).map(|(at, _)| at);
+    let shortened =
+        ends.map(|at| format!("{}{BETWEEN}…", &text[..at])).take_while(|t| width_em(t) <= em).last();
+    match shortened {
+        Some(shortened) if width_em(text) > em => shortened,
+        _ => fit(text, em),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_that_is_too_long_loses_whole_parts() {
+        let label = "capacity 0 · producers 1 · consumers 1 · implementation own";
+        assert_eq!(fit_parts(label, 100.0), label);
+        let short = fit_parts(label, 17.4);
+        assert_eq!(short, "capacity 0 · producers 1 · …");
+        assert!(width_em(&short) <= 17.4);
+        assert!(fit_parts("one part that is far too long for it", 5.0).ends_with('…'));
+    }
 
     #[test]
     fn numbers_keep_three_digits_and_lose_none_of_their_integer_part() {

@@ -8,7 +8,9 @@ use crate::RenderError;
 use crate::prose;
 use crate::theme::{ABSENT, GRID, INK, MUTED, PAPER, look};
 use crate::view::{self, Family, Group, Point, Workload};
-use crate::words::{digits, drawable, factor_interval, fit, quantity, quantity_interval, scale, unit_parts};
+use crate::words::{
+    digits, drawable, factor_interval, fit, fit_parts, quantity, quantity_interval, scale, unit_parts,
+};
 use switchmark_schema::{Cell, Status};
 
 /// More lanes than a figure can hold; the table has all.
@@ -171,7 +173,7 @@ pub(super) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
             canvas.text((0.0, middle - 8.5), &fit(&w.name, 13.0), 13.5, INK, Hold::Left, true);
             canvas.note(
                 (0.0, middle + 8.5),
-                &fit(group.label.strip_suffix(" · same-core").unwrap_or(&group.label), 17.4),
+                &fit_parts(group.label.strip_suffix(" · same-core").unwrap_or(&group.label), 17.4),
             );
             let mut lane_y = middle - (lanes.len() as f64 - 1.0) / 2.0 * LANE;
             for lane in lanes {
