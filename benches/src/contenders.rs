@@ -85,7 +85,9 @@ fn with_distant_cell<T>(
             Err(reason) => drop(tell.send(Err(reason))),
             Ok(mut slices) => {
                 let _ = tell.send(Ok(Sample::default()));
-                asked.iter().for_each(|iterations| drop(tell.send(Ok(slices(iterations)))));
+                for iterations in asked {
+                    let _ = tell.send(Ok(slices(iterations)));
+                }
             }
         }
     });

@@ -413,6 +413,33 @@ fn the_list_shows_every_workload_and_who_can_run_it() {
     for id in ["switch.raw", "switch.yield", "switch.handoff", "switch.pipe", "spawn.serial", "stack.idle"] {
         assert!(workloads.iter().any(|w| w["id"] == id), "{id}");
     }
-    let text = String::from_utf8(bench.run(&["list", r"switch\.handoff"]).stdout).unwrap();
-    assert!(text.contains("not coroutine:") && text.contains("cross-core"), "{text}");
+    let raw = workloads.iter().find(|w| w["id"] == "switch.raw").unwrap();
+    let contenders = raw["placements"][0]["contenders"].as_array().unwrap();
+    let thread = contenders.iter().find(|c| c["contender"] == "thread").unwrap();
+    assert!(thread["runs"] == false && thread["reason"].as_str().unwrap().contains("bounce"), "{thread}");
+}
+
+#[test]
+fn a_missing_toolchain_is_a_state_of_the_cell_with_its_remedy_and_no_failure() {
+    let bench = Bench::new();
+    let folder = bench.path("benches/contenders/absent");
+    fs::create_dir_all(&folder).unwrap();
+    let manifest = "name = 'absent'\nkind = 'stackful'\nmodels = ['yield-ring']\nbuild = [['no-such-compiler']]\n\
+        run = ['out/worker']\n[[needs]]\nrun = ['no-such-compiler', '--version']\nmatch = '.'\n\
+        hint = 'scripts/install-it brings it'";
+    fs::write(folder.join("contender.toml"), manifest).unwrap();
+    assert!(bench.expect(0, &["build"]).contains("absent: skipped: `no-such-compiler --version`"));
+    let listed = String::from_utf8(bench.run(&["list", r"switch\.yield"]).stdout).unwrap();
+    assert!(
+        listed.contains("not absent: absent is not built: ") && listed.contains("install-it"),
+        "{listed}"
+    );
+    bench.expect(
+        0,
+        &["run", r"^switch\.yield", "--profile", "smoke", "--contenders", "thread,absent", "--out", "run"],
+    );
+    let cells = bench.result("run").cells;
+    let absent = cells.iter().find(|c| c.contender == "absent").expect("asked for, so it is in the result");
+    assert_eq!(absent.status, Status::Skipped);
+    assert!(absent.reason.as_ref().is_some_and(|why| why.contains("install-it")), "{:?}", absent.reason);
 }
