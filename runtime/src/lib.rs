@@ -85,6 +85,8 @@ mod arch;
 mod atomic;
 pub mod cancel;
 pub mod chan;
+#[cfg(doctest)]
+mod exploits;
 mod local;
 mod metrics;
 mod panics;
