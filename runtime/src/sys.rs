@@ -215,6 +215,15 @@ pub(crate) fn abort() -> ! {
     unsafe { libc::abort() }
 }
 
+/// Has `child` called in each child of a `fork`, before `fork` returns there. It may do what a signal handler may.
+pub(crate) fn call_in_forked_children(child: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: registers a function that lives as long as the process.
+    match unsafe { libc::pthread_atfork(None, None, Some(child)) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// Sleeps while the first four bytes of `word` read `expected`; returns at a wake, a signal, when `timeout` is over, or at once if they
 /// differ.
 pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32, timeout: Option<Duration>) {

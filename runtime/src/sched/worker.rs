@@ -161,6 +161,7 @@ fn on_foreign_stack() -> Option<&'static Task> {
 /// The worker of this OS thread. Never inlined: what it computes must not be kept over a switch.
 #[inline(never)]
 pub(crate) fn of_thread() -> Option<&'static Worker> {
+    arena::abort_if_forked();
     // SAFETY: the worker is set while its `run` is on this thread, and callers do not keep it longer than that.
     unsafe { OF_THREAD.get().as_ref() }
 }
@@ -658,6 +659,7 @@ impl Worker {
 
     /// Gives back what free stacks should not keep, then sleeps, unless something comes.
     fn lie_down(&self) {
+        arena::abort_if_forked();
         let scheduler = self.scheduler();
         let last = scheduler.idle.is_nobody_awake();
         let next = self.deadlines.borrow_mut().next();

@@ -26,7 +26,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use super::{Class, Slot};
 use crate::arch;
@@ -65,6 +65,7 @@ pub(crate) struct Arena {
 
 /// The arena, reserved at the first call.
 pub(crate) fn get() -> io::Result<&'static Arena> {
+    abort_if_forked();
     ARENA
         .get_or_init(|| {
             let arena = Arena::reserve()
@@ -124,6 +125,8 @@ impl Arena {
     fn publish(&self) -> io::Result<()> {
         let bytes = reserved(self.range_shift);
         let table = sys::reserve(self.table_bytes())?;
+        // Before anything can be found here.
+        sys::call_in_forked_children(forget_in_child)?;
         // Relaxed, twice: published by the Release of LIMIT below.
         BASE.store(self.base().expose_provenance(), Ordering::Relaxed);
         TABLE.store(table.cast(), Ordering::Relaxed);
@@ -194,7 +197,40 @@ fn entry(addr: usize) -> Option<&'static AtomicUsize> {
 
 /// The word of a slot's uppermost granule.
 fn top_entry(slot: Slot) -> &'static AtomicUsize {
-    entry(slot.top().addr() - 1).expect("a slot lies in the arena")
+    entry(slot.top().addr() - 1).unwrap_or_else(|| lost())
+}
+
+/// Where a slot is not found in the arena, although it lies there.
+#[cold]
+#[inline(never)]
+fn lost() -> ! {
+    abort_if_forked();
+    unreachable!("a slot lies in the arena")
+}
+
+/// Whether this process was forked from one with coroutines.
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+
+/// In the child of a `fork` there is one thread of those that run the coroutines, and the locks and queues are as the others left them. So
+/// nothing there goes on: the look-up of the current coroutine finds nothing any more, and whoever is asked next aborts. The child may
+/// still replace itself by another program, or leave.
+extern "C" fn forget_in_child() {
+    // Relaxed, twice: the child has one thread, this.
+    IS_FORKED.store(true, Ordering::Relaxed);
+    LIMIT.store(0, Ordering::Relaxed);
+}
+
+/// Says that a forked child cannot use the runtime, and aborts, if this is one. On no path that a coroutine takes often.
+#[inline]
+pub(crate) fn abort_if_forked() {
+    // Relaxed: set before anything ran in the child.
+    if IS_FORKED.load(Ordering::Relaxed) {
+        sys::write_stderr(
+            b"coroutines do not survive a fork: this child has one thread of those that ran them. Call exec or _exit there, or fork \
+              before the first runtime: aborting\n",
+        );
+        sys::abort();
+    }
 }
 
 /// Names a task as the occupant of a slot.
@@ -221,7 +257,7 @@ pub(crate) fn vacate(slot: Slot) {
 fn set(slot: Slot, word: usize) {
     let top = slot.top().addr();
     for granule in 0..slot.class.usable().div_ceil(GRANULE) {
-        let entry = entry(top - 1 - granule * GRANULE).expect("a slot lies in the arena");
+        let entry = entry(top - 1 - granule * GRANULE).unwrap_or_else(|| lost());
         // Relaxed: read by the same OS thread, or by a scan that only asks whether it is 0.
         entry.store(word, Ordering::Relaxed);
     }
