@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use switchmark_runtime::{Builder, JoinHandle, Runtime, chan, sleep, spawn, task, yield_now};
+use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, chan, sleep, spawn, task, yield_now};
 
 /// As in `sched::worker`: uses of the slot in a row while others wait, and picks between two looks beyond the queue.
 const LATEST_IN_A_ROW: u64 = 3;
@@ -30,7 +30,7 @@ fn beside_a_busy_worker<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'stati
     let over = Arc::new(AtomicBool::new(false));
     let (tell, begun) = std::sync::mpsc::channel();
     let (seen, ends) = (Arc::clone(&over), over);
-    let value = runtime.block_on(|| {
+    runtime.block_on(|| {
         let busy = task::Builder::new().worker(1).spawn(move || {
             tell.send(()).unwrap();
             while !seen.load(Ordering::Relaxed) {
@@ -40,15 +40,15 @@ fn beside_a_busy_worker<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'stati
         let body = move || {
             begun.recv().unwrap(); // This blocks worker 0; it must not begin before.
             let value = f();
+            let steals = Handle::try_current().unwrap().metrics().steals;
+            assert_eq!(steals, 0, "the other worker was to be busy");
             ends.store(true, Ordering::Relaxed); // Here, as it may be worker 1 that waits for this below.
             value
         };
         let value = task::Builder::new().worker(0).spawn(body).unwrap().join().unwrap();
         busy.unwrap().join().unwrap();
         value
-    });
-    assert_eq!(runtime.metrics().steals, 0, "the other worker was to be busy");
-    value
+    })
 }
 
 fn join_all(units: impl IntoIterator<Item = JoinHandle<()>>) {
