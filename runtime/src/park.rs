@@ -147,9 +147,13 @@ impl Wait {
                 if let Some(deadline) = deadline {
                     worker.expect(task, deadline);
                 }
-                task.wait.set(WaitState { phase: cancel::phase(task), ..WaitState::NONE });
+                let phase = cancel::phase(task);
+                task.wait.set(WaitState { phase, ..WaitState::NONE });
                 worker.suspend(task);
                 let state = task.wait.get();
+                if phase == Phase::Masked {
+                    worker.defer_no_more(task);
+                }
                 if deadline.is_some() {
                     worker.expect_no_more(task, state.interrupt);
                 }

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use switchmark_runtime::{Builder, Handle, Unparker, park, spawn, unparker, yield_now};
+use switchmark_runtime::{
+    Builder, Handle, JoinError, Unparker, cancel, chan, park, park_timeout, spawn, unparker, yield_now,
+};
 
 fn run<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
@@ -134,4 +138,148 @@ fn a_runtime_may_end_while_the_thread_that_woke_its_last_coroutine_still_runs() 
         });
         thread.join().unwrap();
     }
+}
+
+/// A number of instructions without pattern, below a few thousand; the same for the same number.
+fn dither(round: u64) {
+    let steps = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52;
+    (0..steps).for_each(|step| _ = std::hint::black_box(step));
+}
+
+/// What came of the waits.
+#[derive(Debug, Default)]
+struct Outcomes {
+    woken: AtomicU64,
+    timed_out: AtomicU64,
+    unwound: AtomicU64,
+    joins_timed_out: AtomicU64,
+}
+
+impl Outcomes {
+    fn add(count: &AtomicU64) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One wait, which its deadline ends, an unpark, or a cancellation. Exactly one unpark comes, so whatever ended the wait, exactly one token
+/// is used up in the end: a lost one would hang here, and a second one is seen.
+fn wait_once(outcomes: &Outcomes, time: Duration) {
+    struct UsesTheToken<'a>(&'a Outcomes);
+    impl Drop for UsesTheToken<'_> {
+        fn drop(&mut self) {
+            Outcomes::add(&self.0.unwound);
+            park(); // In an unwinding nothing cancels it.
+        }
+    }
+    let unwound = UsesTheToken(outcomes);
+    let woken = park_timeout(time);
+    std::mem::forget(unwound);
+    if woken {
+        Outcomes::add(&outcomes.woken);
+    } else {
+        Outcomes::add(&outcomes.timed_out);
+        cancel::mask(park);
+    }
+    cancel::mask(|| assert!(!park_timeout(Duration::ZERO), "two tokens of one unpark"));
+}
+
+/// T4: three times a coroutine on one of two workers, a thread that unparks it, a thread that cancels and joins it, and its deadline, all at
+/// once and at random distances.
+#[test]
+fn park_wake_deadline_and_cancellation_at_once_end_a_wait_once() {
+    const LANES: u64 = 3;
+    const ROUNDS: u64 = 6_000;
+    // SAFETY: nothing here suspends in a thread-local's initialiser or under a scoped thread-local.
+    let runtime = unsafe { Builder::new().workers(2).build() }.unwrap();
+    let outcomes = Arc::new(Outcomes::default());
+    let cancelled = AtomicU64::new(0);
+    std::thread::scope(|threads| {
+        for lane in 0..LANES {
+            let (runtime, outcomes, cancelled) = (&runtime, &outcomes, &cancelled);
+            let (give, parked) = mpsc::channel::<(u64, Unparker)>();
+            threads.spawn(move || {
+                for (round, parked) in parked {
+                    dither(round * 3 + lane);
+                    parked.unpark();
+                }
+            });
+            threads.spawn(move || {
+                for round in 0..ROUNDS {
+                    let (tell, told) = mpsc::channel();
+                    let theirs = Arc::clone(outcomes);
+                    let unit = runtime.spawn(move || {
+                        tell.send(unparker()).unwrap();
+                        wait_once(&theirs, Duration::from_nanos((round * 7919 + lane) % 30_000));
+                    });
+                    give.send((round, told.recv().unwrap())).unwrap();
+                    if round % 8 > 0 {
+                        dither(round * 5 + lane);
+                        unit.cancel().unwrap();
+                    }
+                    let joined = unit.join_timeout(Duration::from_nanos(round * 104_729 % 20_000));
+                    let joined = joined.unwrap_or_else(|unit| {
+                        Outcomes::add(&outcomes.joins_timed_out);
+                        unit.join()
+                    });
+                    match joined {
+                        Ok(()) => {}
+                        Err(JoinError::Cancelled(_)) => Outcomes::add(cancelled),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let (woken, timed_out, unwound) =
+        (count(&outcomes.woken), count(&outcomes.timed_out), count(&outcomes.unwound));
+    assert_eq!(woken + timed_out + unwound, LANES * ROUNDS, "{outcomes:?}");
+    assert!(woken > 0 && timed_out > 0 && unwound > 0, "not all of them ever came first: {outcomes:?}");
+    // One that was cancelled ends so, unless it got through all its waits before it could be told.
+    assert!(unwound <= count(&cancelled), "{unwound} unwound, {cancelled:?} ended cancelled");
+    let metrics = runtime.metrics();
+    assert_eq!((metrics.spawned, metrics.ended), (LANES * ROUNDS, LANES * ROUNDS));
+}
+
+/// The same for a claimed wait: one value is sent, a receiver waits with a deadline and is cancelled. The value is received, or given back to
+/// who sent it, never both.
+#[test]
+fn a_value_that_meets_a_deadline_and_a_cancellation_is_in_one_place() {
+    const ROUNDS: u64 = 6_000;
+    // SAFETY: as above.
+    let runtime = unsafe { Builder::new().workers(2).build() }.unwrap();
+    let received = Arc::new(AtomicU64::new(0));
+    let mut given_back = 0;
+    std::thread::scope(|threads| {
+        let (give, todo) = mpsc::channel::<(u64, chan::Sender<u64>)>();
+        let (say, said) = mpsc::channel();
+        threads.spawn(move || {
+            for (round, sender) in todo {
+                dither(round * 3);
+                say.send(sender.send(round).is_err()).unwrap();
+            }
+        });
+        for round in 0..ROUNDS {
+            let (sender, values) = chan::rendezvous();
+            let (tell, told) = mpsc::channel();
+            let received = Arc::clone(&received);
+            let unit = runtime.spawn(move || {
+                tell.send(()).unwrap();
+                if let Ok(value) = values.recv_timeout(Duration::from_nanos(round * 7919 % 30_000)) {
+                    assert_eq!(value, round);
+                    received.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            told.recv().unwrap();
+            give.send((round, sender)).unwrap();
+            dither(round * 5);
+            unit.cancel().unwrap();
+            let _ = unit.join();
+            given_back += u64::from(said.recv().unwrap());
+        }
+        drop(give);
+    });
+    let received = received.load(Ordering::Relaxed);
+    assert_eq!(received + given_back, ROUNDS);
+    assert!(received > 0 && given_back > 0, "{received} received, {given_back} given back");
 }

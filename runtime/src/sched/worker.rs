@@ -480,7 +480,14 @@ impl Worker {
         self.deferred.borrow_mut().push(me);
     }
 
-    /// Whether a wait began while somebody on this thread was unwinding, and still was when last looked at.
+    /// Notes that a wait of the current task has ended that may have been deferred. Whoever is in the list waits, so none has ended: its record
+    /// could be another task's by then, of another worker even.
+    #[cold]
+    pub(crate) fn defer_no_more(&self, me: &'static Task) {
+        self.deferred.borrow_mut().retain(|&waits| !ptr::eq(waits, me));
+    }
+
+    /// Whether a wait goes on that began while somebody on this thread was unwinding, and still was when last looked at.
     pub(crate) fn has_deferred(&self) -> bool {
         !self.deferred.borrow().is_empty()
     }
@@ -503,7 +510,6 @@ impl Worker {
         }
         if !self.deferred.borrow().is_empty() && !panicking() {
             for task in self.deferred.take() {
-                // It may have ended, its record even be another task's; nothing is done then that a wait would not allow.
                 self.allow_cancel(task);
             }
         }
