@@ -261,24 +261,11 @@ pub fn park_timeout(duration: std::time::Duration) -> bool {
 #[track_caller]
 fn park_until(deadline: Option<Deadline>) -> bool {
     let Wait::Task(me) = Wait::begin(Kind::Park) else { outside("park()") };
-    // Acquire on both ways: pairs with the Release of the unparker, on success with one whose token was used before, for what else it
-    // published. Release: an unparker that finds PARKED runs after what we did before.
-    if me.token.compare_exchange(state::RUNNING, state::PARKED, Ordering::AcqRel, Ordering::Acquire).is_err()
-    {
-        use_token(me);
+    if !me.token.park() {
         return true;
     }
     worker::of(me).counters.parks.bump();
-    Wait::Task(me).wait_until(deadline, || {
-        // Relaxed: whoever fails waits for the unparker's wake-up, and that orders.
-        me.token.compare_exchange(state::PARKED, state::RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    })
-}
-
-fn use_token(me: &Task) {
-    // Acquire: as above. An exchange, not a store: an unparker that comes just now finds its token used together with the one before
-    // it, and what it published is seen here.
-    me.token.swap(state::RUNNING, Ordering::Acquire);
+    Wait::Task(me).wait_until(deadline, || me.token.retract())
 }
 
 /// Lets another coroutine run, if one is ready; this one goes to the end of the queue.
@@ -321,18 +308,8 @@ impl Unparker {
     /// Ends the coroutine's `park`, or the next one if it is not in one. Tokens do not add up.
     #[inline]
     pub fn unpark(&self) {
-        let token = &self.task.token;
-        // Relaxed: the exchange below confirms what was read.
-        let mut seen = token.load(Ordering::Relaxed);
-        loop {
-            let to = if seen == state::PARKED { state::RUNNING } else { state::TOKEN };
-            // Release: pairs with the Acquire in `park`. Acquire: a claim pairs with the Release of the park, so that it reads the
-            // worker of a task that has got that far. TOKEN over TOKEN too: what this caller did must be published.
-            match token.compare_exchange_weak(seen, to, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(state::PARKED) => return worker::wake(self.task),
-                Ok(_) => return,
-                Err(now) => seen = now,
-            }
+        if self.task.token.unpark() {
+            worker::wake(self.task);
         }
     }
 

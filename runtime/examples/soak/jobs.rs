@@ -54,8 +54,21 @@ pub(crate) fn dawdle(me: &mut Me) {
     }
 }
 
+/// Waits in its drop, which in an unwinding is a wait that nothing cancels.
+struct LeavesSlowly(u64);
+
+impl Drop for LeavesSlowly {
+    fn drop(&mut self) {
+        match self.0 {
+            0 => yield_now(),
+            us => _ = park_timeout(Duration::from_micros(us)),
+        }
+    }
+}
+
 /// What a child does that has nothing to do in particular: dawdles, goes on with a job of its own, or panics.
 fn errand(me: &mut Me) {
+    let _slowly = me.rng.once_in(4).then(|| LeavesSlowly(me.rng.below(60)));
     dawdle(me);
     if me.depth > 0 && me.rng.once_in(6) {
         job(me);

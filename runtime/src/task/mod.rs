@@ -17,7 +17,10 @@
 //!
 //! `payload` holds first the closure, then, after the end, the result or the panic. What does not fit goes to a box.
 
+#[cfg(all(test, loom))]
+mod model;
 pub(crate) mod state;
+pub(crate) mod token;
 pub(crate) mod word;
 
 // The one name from further right: a task is built by what spawns it.
@@ -35,6 +38,7 @@ use std::sync::atomic::{AtomicU8, Ordering, fence};
 
 use crate::atomic::plain::{AtomicPtr, AtomicU32, AtomicU64, Mutex, MutexGuard};
 use crate::stack::{Class, Slot};
+use token::Token;
 use word::Word;
 
 /// Identity of a coroutine, unique in the process.
@@ -242,7 +246,7 @@ pub(crate) struct Task {
     pub(crate) sp: Cell<*mut u8>,
     /// The worker it belongs to; opaque here. Null while it belongs to nobody.
     pub(crate) worker: AtomicPtr<()>,
-    pub(crate) token: AtomicU32,
+    pub(crate) token: Token,
     references: AtomicU32,
     pub(crate) word: Word,
     /// Next in a worker's inbox, or in a list of free records.
@@ -281,6 +285,7 @@ impl fmt::Debug for Task {
 // A panic never leaves a record half changed: closures run outside of it.
 impl panic::RefUnwindSafe for Task {}
 
+#[cfg(not(all(test, any(loom, shuttle))))] // Theirs are larger.
 const _: () = assert!(size_of::<Task>() == 128, "a record is two cache lines");
 
 /// A pointer that is or was a record, as a reference.
@@ -317,7 +322,7 @@ impl Task {
         Task {
             sp: Cell::new(ptr::null_mut()),
             worker: AtomicPtr::new(ptr::null_mut()),
-            token: AtomicU32::new(state::RUNNING),
+            token: Token::new(),
             references: AtomicU32::new(0),
             word: Word::new(),
             link: AtomicPtr::new(ptr::null_mut()),
@@ -371,8 +376,8 @@ impl Task {
         // Relaxed: as below.
         self.worker.store(worker.cast_mut(), Ordering::Relaxed);
         self.word.reset(bits);
-        // Relaxed, thrice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
-        self.token.store(state::RUNNING, Ordering::Relaxed);
+        self.token.reset();
+        // Relaxed, twice: the record is shared later, through a queue, an inbox or a handle, each of which publishes it.
         self.references.store(2, Ordering::Relaxed);
         self.waits_no_more();
         self.masks.set(0);

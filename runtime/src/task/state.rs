@@ -25,7 +25,7 @@
 //! | [`ASSIGNED`] | the task has a worker for life | `spawn` if it chooses one, else the first run | never |
 //!
 //! Forbidden pairs: a waiter with DETACHED (both come from the one handle) · a waiter or WAKE after DONE · POKE or WAKE without ASSIGNED.
-//! POKE with DONE is allowed: the task ended while the cancellation was on the way, and its record is kept until that arrives.
+//! The end leaves DONE alone. A POKE that it takes away is still on its way: the record is kept until that arrives.
 
 /// No token, not parked.
 pub(crate) const RUNNING: u32 = 0;

@@ -8,8 +8,7 @@
 //! it sees that the task has not ended; the end finds the bit and tells the worker to wait for the arrival.
 
 use super::state::{ASSIGNED, CANCEL, DETACHED, DONE, POKE, WAITER, WAKE};
-use crate::atomic::plain::AtomicUsize;
-use std::sync::atomic::Ordering;
+use crate::atomic::{AtomicUsize, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Word(AtomicUsize);
