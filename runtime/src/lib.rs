@@ -87,6 +87,8 @@ pub mod cancel;
 pub mod chan;
 #[cfg(doctest)]
 mod exploits;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod local;
 mod metrics;
 mod panics;

@@ -27,9 +27,12 @@ use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
-use crate::atomic::plain::{AtomicPtr, AtomicUsize};
+#[cfg(not(all(test, shuttle)))]
+use crate::atomic::plain::AtomicPtr;
+use crate::atomic::plain::AtomicUsize;
 use crate::cancel;
 use crate::sched::worker;
+#[cfg(not(all(test, shuttle)))]
 use crate::sys;
 use crate::task::{self, Interrupt, Kind, Phase, Task, WaitState, state};
 use crate::time::Deadline;
@@ -39,15 +42,19 @@ use crate::time::Deadline;
 pub(crate) struct Waiter(*const ());
 
 /// What an OS thread sleeps on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Proxy {
     /// Null until woken, then dangling: only null or not matters, and that its low half differs.
+    #[cfg(not(all(test, shuttle)))]
     woken: AtomicPtr<()>,
+    #[cfg(all(test, shuttle))]
+    woken: shuttle_proxy::Woken,
 }
 
 const _: () = assert!(align_of::<Proxy>() == state::ALIGN && align_of::<Task>() == state::ALIGN);
 
+#[cfg(not(all(test, shuttle)))]
 const WOKEN: usize = 1;
 
 impl Waiter {
@@ -75,6 +82,7 @@ impl Waiter {
     }
 
     #[cold]
+    #[cfg(not(all(test, shuttle)))]
     fn wake_thread(self) {
         let proxy: *const Proxy = self.0.map_addr(|addr| addr & !state::PROXY).cast();
         // SAFETY: a proxy lives until it is woken, and whoever claimed it is the only one to do that.
@@ -106,7 +114,7 @@ impl Wait {
                 task.waits_for(kind, Location::caller());
                 Wait::Task(task)
             }
-            None => Wait::Thread(Proxy { woken: AtomicPtr::new(ptr::null_mut()) }),
+            None => Wait::Thread(Proxy::default()),
         }
     }
 
@@ -201,6 +209,7 @@ impl Proxy {
 
     /// Sleeps until woken (`true`) or until the deadline.
     #[cold]
+    #[cfg(not(all(test, shuttle)))]
     fn wait(&self, deadline: Option<Deadline>) -> bool {
         // Acquire: pairs with the Release in `wake_thread`; what the waker did before is seen.
         while self.woken.load(Ordering::Acquire).is_null() {
@@ -225,6 +234,51 @@ static THREADS_WAITING: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn threads_waiting() -> usize {
     // Relaxed: a count for a report.
     THREADS_WAITING.load(Ordering::Relaxed)
+}
+
+/// What a thread sleeps on where shuttle schedules the threads. Its clock is chance: a deadline may come at any time, or not at all.
+#[cfg(all(test, shuttle))]
+mod shuttle_proxy {
+    use shuttle::rand::Rng;
+    use shuttle::sync::atomic::{AtomicBool, Ordering};
+    use shuttle::thread;
+
+    use super::{Deadline, Proxy, Waiter, state};
+
+    #[derive(Debug)]
+    pub(super) struct Woken(AtomicBool, thread::Thread);
+
+    impl Default for Woken {
+        fn default() -> Woken {
+            Woken(AtomicBool::new(false), thread::current())
+        }
+    }
+
+    impl Waiter {
+        pub(super) fn wake_thread(self) {
+            let proxy: *const Proxy = self.0.map_addr(|addr| addr & !state::PROXY).cast();
+            // SAFETY: a proxy lives until it is woken, and whoever claimed it is the only one to do that.
+            let Woken(woken, thread) = unsafe { &(*proxy).woken };
+            let thread = thread.clone(); // The proxy goes with the next step.
+            woken.store(true, Ordering::Release);
+            thread.unpark();
+        }
+    }
+
+    impl Proxy {
+        pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
+            while !self.woken.0.load(Ordering::Acquire) {
+                if deadline.is_none() {
+                    thread::park();
+                } else if shuttle::rand::thread_rng().gen_bool(0.2) {
+                    return false;
+                } else {
+                    thread::yield_now();
+                }
+            }
+            true
+        }
+    }
 }
 
 #[cold]

@@ -9,6 +9,11 @@ use std::convert::Infallible;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+#[cfg(all(test, shuttle))]
+use shuttle::thread::{self, ThreadId};
+#[cfg(not(all(test, shuttle)))]
+use std::thread::{self, ThreadId};
+
 use crate::atomic::{AtomicU32, Ordering, const_unless_loom};
 use crate::park::Wait;
 use crate::sched::worker;
@@ -26,13 +31,12 @@ const FULL: u32 = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Who {
     Coroutine(u64),
-    Thread(std::thread::ThreadId),
+    Thread(ThreadId),
 }
 
 impl Who {
     fn is_here() -> Who {
-        worker::current()
-            .map_or_else(|| Who::Thread(std::thread::current().id()), |me| Who::Coroutine(me.id().0))
+        worker::current().map_or_else(|| Who::Thread(thread::current().id()), |me| Who::Coroutine(me.id().0))
     }
 }
 
