@@ -85,6 +85,7 @@ mod arch;
 mod atomic;
 pub mod cancel;
 pub mod chan;
+mod debugger;
 #[cfg(doctest)]
 mod exploits;
 #[cfg(all(test, shuttle))]

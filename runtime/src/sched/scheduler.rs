@@ -58,6 +58,7 @@ impl Scheduler {
     /// With `serves` it goes on until it is closed, else until its one worker has nothing left.
     pub(crate) fn new(workers: usize, serves: bool, settings: Settings) -> Arc<Scheduler> {
         overflow::describe_tasks_with(super::worker::describe);
+        crate::debugger::keep();
         let share = settings.max_stacks.map_or(usize::MAX, |max| max.div_ceil(workers));
         let worker = |index| Worker::new(index, workers == 1, serves, share, settings);
         let scheduler = Arc::new(Scheduler {

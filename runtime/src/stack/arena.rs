@@ -47,9 +47,12 @@ const LARGEST_SHIFT: u32 = if cfg!(feature = "sanitize") { 14 } else { 20 };
 const SMALLEST_SHIFT: u32 = 5;
 
 /// What a look-up needs, as plain words. `LIMIT` is written last: while it is 0 no address lies in the arena.
-static BASE: AtomicUsize = AtomicUsize::new(0);
-static LIMIT: AtomicUsize = AtomicUsize::new(0);
-static TABLE: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
+pub(crate) static BASE: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static LIMIT: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static TABLE: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
+
+/// For the debugger: so many slots of each class, from the front, were ever handed out.
+pub(crate) static USED: [AtomicU32; Class::COUNT] = [const { AtomicU32::new(0) }; Class::COUNT];
 
 static ARENA: OnceLock<Result<Arena, (io::ErrorKind, String)>> = OnceLock::new();
 
@@ -166,7 +169,10 @@ impl Arena {
         let taken = self.fresh[class.index()].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
             (first < capacity).then(|| first.saturating_add(count).min(capacity))
         });
-        taken.map_or(0..0, |first| first..first.saturating_add(count).min(capacity))
+        let taken = taken.map_or(0..0, |first| first..first.saturating_add(count).min(capacity));
+        // Relaxed: for a process that stands still.
+        USED[class.index()].fetch_max(taken.end, Ordering::Relaxed);
+        taken
     }
 }
 

@@ -184,6 +184,18 @@ pub(crate) enum Kind {
     Scope,
 }
 
+/// Texts of the kinds, by their number.
+pub(crate) const KINDS: [&str; Kind::ALL.len()] = {
+    let mut texts = [""; Kind::ALL.len()];
+    let mut index = 0;
+    while index < texts.len() {
+        let (kind, text) = Kind::ALL[index];
+        texts[kind as usize] = text;
+        index += 1;
+    }
+    texts
+};
+
 impl Kind {
     const ALL: [(Kind, &'static str); 15] = [
         (Kind::None, "runs or is ready"),
@@ -317,7 +329,26 @@ const fn fits<V>() -> bool {
     size_of::<V>() <= PAYLOAD_WORDS * size_of::<u64>() && align_of::<V>() <= align_of::<u64>()
 }
 
+/// Where a debugger finds what it shows of a record.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Offsets {
+    sp: usize,
+    id: usize,
+    name: usize,
+    kind: usize,
+    site: usize,
+}
+
 impl Task {
+    pub(crate) const OFFSETS: Offsets = Offsets {
+        sp: mem::offset_of!(Task, sp),
+        id: mem::offset_of!(Task, id),
+        name: mem::offset_of!(Task, name),
+        kind: mem::offset_of!(Task, kind),
+        site: mem::offset_of!(Task, site),
+    };
+
     fn new() -> Task {
         Task {
             sp: Cell::new(ptr::null_mut()),
@@ -579,7 +610,7 @@ impl Task {
     pub(crate) fn describe(&self) -> String {
         // Relaxed, twice: as above.
         let kind = self.kind.load(Ordering::Relaxed);
-        let text = Kind::ALL.iter().find(|(each, _)| *each as u8 == kind).map_or("", |&(_, text)| text);
+        let text = KINDS.get(usize::from(kind)).copied().unwrap_or_default();
         // SAFETY: only addresses of constant locations are stored.
         let site = unsafe { self.site.load(Ordering::Relaxed).as_ref() };
         let label = {
