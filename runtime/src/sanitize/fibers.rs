@@ -17,6 +17,7 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::OnceLock;
 
+use crate::arch;
 use crate::stack::{Class, Slot, arena};
 use crate::sys;
 
@@ -60,7 +61,7 @@ unsafe impl Sync for Tables {}
 
 /// The fiber of a slot.
 #[inline(never)]
-pub(crate) fn of_slot(slot: Slot) -> &'static Fiber {
+fn of_slot(slot: Slot) -> &'static Fiber {
     static TABLES: OnceLock<Tables> = OnceLock::new();
     let tables = TABLES.get_or_init(|| {
         let table = |class| {
@@ -74,6 +75,18 @@ pub(crate) fn of_slot(slot: Slot) -> &'static Fiber {
     let fiber = tables.0[slot.class.index()].wrapping_add(slot.number as usize);
     // SAFETY: the table has a place for each slot of the class, zeros are a fiber, and it is never unmapped.
     unsafe { &*fiber }
+}
+
+/// The fiber of a suspended stack of a task, whose own slot is `slot`. It may be suspended inside a raw coroutine, or on a stack that is not
+/// ours: then of its own, as nobody told the sanitizers about the other.
+pub(crate) fn of_context(context: *mut u8, slot: Slot) -> &'static Fiber {
+    of_slot(arena::slot_of(context.addr()).unwrap_or(slot))
+}
+
+/// The fiber of the running stack, as [`of_context`].
+#[inline(always)]
+pub(crate) fn of_running(slot: Slot) -> &'static Fiber {
+    of_context(std::ptr::without_provenance_mut(arch::stack_pointer()), slot)
 }
 
 fn of_link(link: *mut *mut u8) -> &'static Fiber {

@@ -14,6 +14,12 @@
 //! The feature `sanitize` makes this real and needs a nightly compiler; `scripts/sanitizers` sets it. Without it a [`Fiber`] has no size
 //! and the functions are empty.
 
+use std::sync::atomic::Ordering;
+
+/// Release, for what an Acquire fence follows: the thread sanitizer knows no fences, so that under it the operation acquires itself.
+pub(crate) const RELEASE_BEFORE_FENCE: Ordering =
+    if cfg!(feature = "sanitize") { Ordering::AcqRel } else { Ordering::Release };
+
 #[cfg(feature = "sanitize")]
 #[allow(unsafe_code, reason = "calls into the sanitizers' run time")]
 mod fibers;
@@ -39,7 +45,12 @@ mod nothing {
     }
 
     #[inline(always)]
-    pub(crate) fn of_slot(_: Slot) -> &'static Fiber {
+    pub(crate) fn of_running(_: Slot) -> &'static Fiber {
+        &Fiber
+    }
+
+    #[inline(always)]
+    pub(crate) fn of_context(_: *mut u8, _: Slot) -> &'static Fiber {
         &Fiber
     }
 

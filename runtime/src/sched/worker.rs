@@ -742,19 +742,19 @@ impl Worker {
     fn go(&self, me: &'static Task, next: &'static Task) {
         self.current.set(next);
         self.counters.switches.bump();
-        sanitize::leave(sanitize::of_slot(me.slot()), sanitize::of_slot(next.slot()));
+        sanitize::leave(sanitize::of_running(me.slot()), sanitize::of_context(next.sp.get(), next.slot()));
         // SAFETY: `next` was picked, so it was runnable and is not running; its context was left there by the switch it made, or by `bind`.
         unsafe { arch::switch(me.sp.as_ptr(), next.sp.get()) };
-        sanitize::arrive(sanitize::of_slot(me.slot()));
+        sanitize::arrive(sanitize::of_running(me.slot()));
     }
 
     #[cold]
     fn rest(&self, me: &'static Task) {
         self.current.set(ptr::null());
-        sanitize::leave(sanitize::of_slot(me.slot()), &self.root_fiber);
+        sanitize::leave(sanitize::of_running(me.slot()), &self.root_fiber);
         // SAFETY: the root is suspended in `run`, whose switch saved it.
         unsafe { arch::switch(me.sp.as_ptr(), self.root.get()) };
-        sanitize::arrive(sanitize::of_slot(me.slot()));
+        sanitize::arrive(sanitize::of_running(me.slot()));
     }
 
     /// The last thing a task does, on its own stack.
@@ -780,7 +780,7 @@ impl Worker {
         let context = if let Some(next) = next {
             self.current.set(next);
             self.counters.switches.bump();
-            sanitize::leave_for_good(sanitize::of_slot(next.slot()));
+            sanitize::leave_for_good(sanitize::of_context(next.sp.get(), next.slot()));
             next.sp.get()
         } else {
             self.current.set(ptr::null());
@@ -878,7 +878,7 @@ impl Worker {
                 self.scheduler().something_ran();
                 self.current.set(next);
                 self.counters.switches.bump();
-                sanitize::leave(&self.root_fiber, sanitize::of_slot(next.slot()));
+                sanitize::leave(&self.root_fiber, sanitize::of_context(next.sp.get(), next.slot()));
                 // SAFETY: `next` was picked, so its context is suspended.
                 unsafe { arch::switch(self.root.as_ptr(), next.sp.get()) };
                 sanitize::arrive(&self.root_fiber);
@@ -921,7 +921,7 @@ impl Drop for AbortOnUnwind {
 /// First frame of a task. A panic cannot leave it: the ABI does not unwind.
 unsafe extern "sysv64" fn root(task: *const ()) -> ! {
     let task = task::from_ptr(task.cast()).expect("a root gets its task");
-    sanitize::arrive(sanitize::of_slot(task.slot()));
+    sanitize::arrive(sanitize::of_running(task.slot()));
     if task.word.is_cancelled() {
         // SAFETY: the first entry of a task that was bound just now, by its worker.
         unsafe { task.give_up(None) };

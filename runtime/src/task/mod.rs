@@ -37,6 +37,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 
 use crate::atomic::plain::{AtomicPtr, AtomicU32, AtomicU64, Mutex, MutexGuard};
+use crate::sanitize;
 use crate::stack::{Class, Slot};
 use token::Token;
 use word::Word;
@@ -647,7 +648,7 @@ impl Task {
             return true;
         }
         // Release: what this holder did with the record comes before its reuse.
-        if self.references.fetch_sub(1, Ordering::Release) != 1 {
+        if self.references.fetch_sub(1, sanitize::RELEASE_BEFORE_FENCE) != 1 {
             return false;
         }
         fence(Ordering::Acquire); // Pairs with the Release of all the others.
