@@ -161,6 +161,7 @@ impl World {
     }
 
     fn detach(&self) {
+        self.by_joiner.write();
         if !self.word.detach() {
             self.take();
         }
@@ -202,6 +203,10 @@ impl World {
     fn end(&self) {
         self.outcome.write();
         let end = self.word.finish(false).unwrap_or_else(|| {
+            assert!(
+                self.by_joiner.read(),
+                "what was done with the handle comes before the drop of the outcome"
+            );
             self.take();
             self.word.finish(true).expect("its outcome is dropped")
         });
@@ -241,6 +246,7 @@ fn check(bits: usize, owner: Party, others: &'static [Party]) {
             thread.join().unwrap();
         }
         assert!(!*world.inbox.full.lock().unwrap(), "the worker went, and somebody pushes yet");
+        assert!(!*world.joiner.full.lock().unwrap(), "a joiner that has gone was woken");
         assert_eq!(world.pushes.load(SeqCst), world.arrivals.load(SeqCst));
         let handles = others.iter().filter(|&&other| is_handle(other)).count();
         assert_eq!(world.taken.load(SeqCst), handles, "outcomes taken or dropped");

@@ -119,6 +119,8 @@ impl Word {
             debug_assert_eq!(seen & (WAKE | DONE), 0, "a task that ends is running");
             let detached = seen & DETACHED != 0;
             if detached && !dropped {
+                // Acquire: pairs with the Release of `detach`; the drop of the outcome comes after what was done with the handle.
+                self.0.load(Ordering::Acquire);
                 return None;
             }
             // Release: publishes the outcome to whoever sees DONE. Acquire: pairs with the Release of the waiter's registration, and of
