@@ -762,7 +762,7 @@ impl Worker {
         self.conclude(task, |task| {
             // User code, which may even wait: the task is still one. It is not cancelled any more, as nothing would catch that; a panic out
             // of it meets the root and aborts.
-            task.masks.set(u8::MAX);
+            task.masks.set(u8::MAX / 2); // Room for masks of its own.
             // SAFETY: the handle is gone and the task has not ended, so the outcome is its own.
             unsafe { task.drop_outcome() };
             local::end(task); // It may have made some.
