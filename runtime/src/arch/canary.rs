@@ -20,17 +20,13 @@ struct Processor {
 fn look() -> Processor {
     #[repr(align(16))]
     struct Aligned(u8);
-    let (mut mxcsr, mut x87, mut flags) = (0_u32, 0_u16, 0_u64);
-    // SAFETY: stores both control words where it is told to.
-    unsafe {
-        asm!("stmxcsr [{}]", "fnstcw [{}]", in(reg) &raw mut mxcsr, in(reg) &raw mut x87, options(nostack));
-    }
+    let ((mxcsr, x87), mut flags) = (super::control_words(), 0_u64);
     // SAFETY: reads the flags by way of the stack.
     unsafe { asm!("pushfq", "pop {}", inout(reg) flags) };
     let local = black_box(Aligned(0));
     let misalignment = (&raw const local).addr() % 16 + usize::from(local.0);
-    // Without the sticky exception flags; of the flags, direction alone.
-    Processor { mxcsr: mxcsr & !0x3f, x87, misalignment, direction: flags & (1 << 10) }
+    // Of the flags, direction alone.
+    Processor { mxcsr, x87, misalignment, direction: flags & (1 << 10) }
 }
 
 #[test]

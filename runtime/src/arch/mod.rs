@@ -20,13 +20,14 @@
 //! | `switch` | `sched` | saves itself and goes to a context, both of equal rank |
 //! | `leave` | `sched` | goes to a context and is never seen again |
 //! | `stack_pointer` | identity | where the running code stands |
+//! | `control_words` | `sched`, debug builds | what a switch does not save |
 //! | `hide` | `sched` | gives a pointer back without the compiler knowing that it is the same |
 //!
 //! **Who owns which register.** A switch saves RBX, RBP and RSP, because the compiler does not let an `asm!` block
 //! declare the first two lost; every other register is declared lost, so the compiler saves what it needs and
 //! nothing else. A switch therefore costs what its call site has alive. Control words are not saved: a coroutine
 //! that changes MXCSR, the x87 control word or the direction flag and suspends before it restores them hands its
-//! setting on, as it would to a function it calls.
+//! setting on, as it would to a function it calls. Debug builds report who does that with the first two.
 //!
 //! **Return predictor.** `resume` and `suspend` pair a `call` with a `ret`, and the first entry jumps, so the
 //! processor's return stack stays in step. `switch` has no pair to offer: its `ret` would be predicted only when

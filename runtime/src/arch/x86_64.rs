@@ -29,13 +29,28 @@ pub(crate) type Word = MaybeUninit<usize>;
 /// Stack alignment that the ABI asks for at a call.
 pub(crate) const STACK_ALIGN: usize = 16;
 
+/// Symbols of the trampolines carry the names of package and version: a program may link two of them.
+macro_rules! tagged {
+    ($name:literal) => {
+        concat!(
+            env!("CARGO_CRATE_NAME"),
+            "_",
+            env!("CARGO_PKG_VERSION_MAJOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_MINOR"),
+            "_",
+            $name
+        )
+    };
+}
+
 global_asm!(
     ".pushsection .text.switchmark_runtime_roots,\"ax\",@progbits",
     ".balign 16",
-    ".hidden switchmark_runtime_0_1_raw_root",
-    ".globl switchmark_runtime_0_1_raw_root",
-    ".type switchmark_runtime_0_1_raw_root,@function",
-    "switchmark_runtime_0_1_raw_root:",
+    concat!(".hidden ", tagged!("raw_root")),
+    concat!(".globl ", tagged!("raw_root")),
+    concat!(".type ", tagged!("raw_root"), ",@function"),
+    concat!(tagged!("raw_root"), ":"),
     ".cfi_startproc",
     ".cfi_signal_frame",
     // DW_CFA_def_cfa_expression, 5 bytes: DW_OP_breg7 (rsp) + 0, DW_OP_deref, DW_OP_plus_uconst 24. At the return address
@@ -56,12 +71,12 @@ global_asm!(
     "2:",
     "int3",
     ".cfi_endproc",
-    ".size switchmark_runtime_0_1_raw_root, . - switchmark_runtime_0_1_raw_root",
+    concat!(".size ", tagged!("raw_root"), ", . - ", tagged!("raw_root")),
     ".balign 16",
-    ".hidden switchmark_runtime_0_1_task_root",
-    ".globl switchmark_runtime_0_1_task_root",
-    ".type switchmark_runtime_0_1_task_root,@function",
-    "switchmark_runtime_0_1_task_root:",
+    concat!(".hidden ", tagged!("task_root")),
+    concat!(".globl ", tagged!("task_root")),
+    concat!(".type ", tagged!("task_root"), ",@function"),
+    concat!(tagged!("task_root"), ":"),
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_undefined rip",
@@ -75,14 +90,14 @@ global_asm!(
     "2:",
     "int3",
     ".cfi_endproc",
-    ".size switchmark_runtime_0_1_task_root, . - switchmark_runtime_0_1_task_root",
+    concat!(".size ", tagged!("task_root"), ", . - ", tagged!("task_root")),
     ".popsection",
 );
 
 unsafe extern "sysv64" {
-    #[link_name = "switchmark_runtime_0_1_raw_root"]
+    #[link_name = tagged!("raw_root")]
     safe fn raw_root();
-    #[link_name = "switchmark_runtime_0_1_task_root"]
+    #[link_name = tagged!("task_root")]
     safe fn task_root();
 }
 
@@ -268,6 +283,17 @@ pub(crate) unsafe fn leave(to: *mut u8) -> ! {
             options(noreturn),
         );
     }
+}
+
+/// What a switch does not save: how vectors and the x87 unit round and what they trap on. Without the flags that calculations leave there.
+#[cfg(any(test, debug_assertions))]
+pub(crate) fn control_words() -> (u32, u16) {
+    let (mut mxcsr, mut x87) = (0_u32, 0_u16);
+    // SAFETY: stores both where it is told to.
+    unsafe {
+        asm!("stmxcsr [{}]", "fnstcw [{}]", in(reg) &raw mut mxcsr, in(reg) &raw mut x87, options(nostack, preserves_flags));
+    }
+    (mxcsr & !0x3f, x87)
 }
 
 /// The stack pointer here. Not `pure`: after a switch by migrating code the answer would differ.

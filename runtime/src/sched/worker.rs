@@ -73,6 +73,9 @@ pub(crate) struct Worker {
     /// Saved context of the worker's own stack.
     root: Cell<*mut u8>,
     root_fiber: sanitize::Fiber,
+    /// Those that tasks are given, in debug builds.
+    #[cfg(debug_assertions)]
+    control_words: Cell<(u32, u16)>,
     pub(crate) counters: Counters,
     records: Records,
     stacks: Magazine,
@@ -255,6 +258,8 @@ impl Worker {
             current: Cell::new(ptr::null()),
             root: Cell::new(ptr::null_mut()),
             root_fiber: sanitize::Fiber::new(),
+            #[cfg(debug_assertions)]
+            control_words: Cell::new((0, 0)),
             counters: Counters::default(),
             records: Records::new(),
             stacks: Magazine::default(),
@@ -740,6 +745,7 @@ impl Worker {
 
     #[inline(always)]
     fn go(&self, me: &'static Task, next: &'static Task) {
+        self.watch_control_words(me);
         self.current.set(next);
         self.counters.switches.bump();
         sanitize::leave(sanitize::of_running(me.slot()), sanitize::of_context(next.sp.get(), next.slot()));
@@ -750,11 +756,38 @@ impl Worker {
 
     #[cold]
     fn rest(&self, me: &'static Task) {
+        self.watch_control_words(me);
         self.current.set(ptr::null());
         sanitize::leave(sanitize::of_running(me.slot()), &self.root_fiber);
         // SAFETY: the root is suspended in `run`, whose switch saved it.
         unsafe { arch::switch(me.sp.as_ptr(), self.root.get()) };
         sanitize::arrive(sanitize::of_running(me.slot()));
+    }
+
+    /// A switch does not save the control words of floating point, so a task that suspends or ends with others than it was given hands them
+    /// to the next. Debug builds say who, once for each change.
+    #[inline(always)]
+    #[allow(clippy::unused_self, reason = "in a release build there is nothing to do")]
+    fn watch_control_words(&self, task: &Task) {
+        let _ = task;
+        #[cfg(debug_assertions)]
+        if arch::control_words() != self.control_words.get() {
+            self.report_control_words(task);
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    #[cold]
+    #[inline(never)]
+    fn report_control_words(&self, task: &Task) {
+        let (mxcsr, x87) = arch::control_words();
+        let (mxcsr_before, x87_before) = self.control_words.replace((mxcsr, x87));
+        let text = format!(
+            "{} suspends or ends with other floating-point settings than those it was given (MXCSR {mxcsr:#x} instead of \
+             {mxcsr_before:#x}, x87 control word {x87:#x} instead of {x87_before:#x}); the next coroutine runs with them\n",
+            task.label(),
+        );
+        sys::write_stderr(text.as_bytes());
     }
 
     /// The last thing a task does, on its own stack.
@@ -767,6 +800,7 @@ impl Worker {
             unsafe { task.drop_outcome() };
             local::end(task); // It may have made some.
         });
+        self.watch_control_words(task);
         let slot = task.slot();
         self.count_out();
         arena::vacate(slot);
@@ -868,6 +902,8 @@ impl Worker {
     /// Only one call ever runs this worker, on a thread without another.
     pub(crate) unsafe fn run(&self) {
         let no_unwinding = AbortOnUnwind;
+        #[cfg(debug_assertions)]
+        self.control_words.set(arch::control_words());
         OF_THREAD.set(self);
         // Relaxed: only compared, never followed unless a record says the same.
         GUESS.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
