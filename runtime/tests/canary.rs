@@ -1,4 +1,6 @@
 //! Nothing that a coroutine keeps in registers is changed by a switch. What takes assembly to see is tested beside the switch.
+//!
+//! `scripts/canary` builds this at several levels of optimisation and sets `SWITCHMARK_SWITCHES` to a hundred million.
 
 use std::hint::black_box;
 
@@ -17,7 +19,12 @@ impl Random {
     }
 }
 
-/// A dozen integers and eight floats, all alive over the suspension; more than there are callee-saved registers.
+/// How many switches each test makes, about.
+fn switches() -> u64 {
+    std::env::var("SWITCHMARK_SWITCHES").map_or(2_000_000, |switches| switches.parse().unwrap())
+}
+
+/// A dozen integers, eight floats and two vectors, all alive over the suspension; more than there are callee-saved registers.
 #[expect(clippy::inline_always, reason = "each use is to have a frame and a register allocation of its own")]
 #[expect(clippy::many_single_char_names, reason = "they are so many on purpose")]
 #[inline(always)]
@@ -28,7 +35,13 @@ fn hold(seed: u64, suspend: impl FnOnce()) {
     let floats: [f64; 8] = std::array::from_fn(|_| random.next() as f64);
     let [a, b, c, d, e, f, g, h, i, j, k, l] = black_box(integers);
     let [p, q, r, s, t, u, v, w] = black_box(floats);
+    // Short arrays that the compiler keeps in vector registers if it can.
+    let lanes: [[u32; 8]; 2] = black_box(std::array::from_fn(|i| {
+        std::array::from_fn(|j| (integers[i + j] >> 32).try_into().unwrap())
+    }));
+    let mixed: [u32; 8] = std::array::from_fn(|i| lanes[0][i].rotate_left(7) ^ lanes[1][i]);
     suspend();
+    assert_eq!(mixed, std::array::from_fn(|i| black_box(lanes)[0][i].rotate_left(7) ^ lanes[1][i]));
     assert_eq!([a, b, c, d, e, f, g, h, i, j, k, l], black_box(integers));
     assert_eq!([p, q, r, s, t, u, v, w].map(f64::to_bits), black_box(floats).map(f64::to_bits));
 }
@@ -53,7 +66,7 @@ fn raw_coroutines_keep_their_registers_in_any_order_of_switches() {
         .map(|_| unsafe { Coroutine::new(Stack::new(16 << 10).unwrap(), body) })
         .collect();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for round in 0..1_000_000 {
+    for round in 0..switches() / 2 {
         let (seed, index) = (random.next(), usize::try_from(random.next() >> 32).unwrap() % coroutines.len());
         let resume = |coroutine: &mut Coroutine<u64, u64, u64>| {
             assert_eq!(coroutine.resume(seed), State::Yielded(seed));
@@ -79,7 +92,7 @@ fn scheduled_coroutines_keep_their_registers_at_unequal_places() {
             for number in 0..5_u64 {
                 spawn(move || {
                     let mut random = Random(number + 1);
-                    for _ in 0..400_000 {
+                    for _ in 0..switches() / 5 {
                         let seed = random.next();
                         match seed % 3 {
                             0 => hold(seed, yield_now),
