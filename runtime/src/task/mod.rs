@@ -165,7 +165,6 @@ struct Body {
 /// What a suspended task waits for: names for reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[allow(dead_code, reason = "primitives to come use the others")]
 pub(crate) enum Kind {
     /// It does not wait.
     None,
