@@ -296,7 +296,7 @@ pub(crate) fn outside(what: &str) -> ! {
 ///
 /// # Panics
 /// Outside a coroutine.
-#[inline]
+#[inline(always)] // As in `yield_now`.
 #[track_caller]
 pub fn park() {
     park_until(None);
@@ -311,7 +311,7 @@ pub fn park_timeout(duration: std::time::Duration) -> bool {
     park_until(Some(Deadline::after(duration)))
 }
 
-#[inline]
+#[inline(always)]
 #[track_caller]
 fn park_until(deadline: Option<Deadline>) -> bool {
     let Wait::Task(me) = Wait::begin(Kind::Park) else { outside("park()") };
@@ -325,7 +325,7 @@ fn park_until(deadline: Option<Deadline>) -> bool {
 /// Lets another coroutine run, if one is ready; this one goes to the end of the queue.
 ///
 /// Suspends, and unwinds if the coroutine is cancelled. Outside a coroutine it yields the OS thread.
-#[inline]
+#[inline(always)] // Out of line its return after the switch is mispredicted: 16.5 ns a yield instead of 4.9.
 pub fn yield_now() {
     match worker::current() {
         Some(me) => {
