@@ -6,6 +6,7 @@ use crate::cells::{self, Books};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
+use std::sync::PoisonError;
 use std::thread;
 use switchmark_harness::contender::Contender;
 use switchmark_harness::protocol::{Identity, Prepare, Reply, Request, Sample};
@@ -61,7 +62,7 @@ fn talk_in_place(
 #[test]
 fn every_contender_that_is_built_answers_as_the_definitions_expect() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
-    let _alone = PROCESS.lock().unwrap();
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let walked = cells::all();
     for contender in Contender::discover(&folder).expect("every manifest parses") {
         if let Err(reason) = contender.available() {
