@@ -228,7 +228,7 @@ fn meet(me: &mut Me) {
     for number in 0..number {
         let (barrier, group, begun) = (Arc::clone(&barrier), group.clone(), Arc::clone(&begun.0));
         let (cell, made, ended) = (Arc::clone(&cell), Arc::clone(&made), Arc::clone(&ended));
-        let end = Ends(ended, group); // It goes with the closure.
+        let end = Ends { count: ended, _group: group }; // It goes with the closure.
         children.push(child(me, move |me| {
             let _end = end;
             begun.wait();
@@ -263,10 +263,13 @@ fn meet(me: &mut Me) {
 }
 
 /// Counts an end, then leaves the group.
-struct Ends(Arc<AtomicU64>, #[allow(dead_code, reason = "its drop is what it is for")] WaitGroup);
+struct Ends {
+    count: Arc<AtomicU64>,
+    _group: WaitGroup,
+}
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.count.fetch_add(1, Ordering::Release);
     }
 }

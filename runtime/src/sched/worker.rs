@@ -867,7 +867,7 @@ impl Worker {
     }
 
     /// Ends the oldest task that waits for a stack, on the worker's own stack. There the destructor of its closure, which is user
-    /// code, is refused every wait ([`crate::park::Wait::new`]): nobody else would run until it ended.
+    /// code, is refused every wait ([`crate::park::Wait::waiter`]): nobody else would run until it ended.
     fn give_up_oldest(&self) -> bool {
         let Some((task, reason)) = self.starved.borrow_mut().pop_front() else {
             return false;
