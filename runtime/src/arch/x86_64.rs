@@ -192,21 +192,26 @@ pub(crate) unsafe fn suspend(value: Word, link: *mut *mut u8) -> (Word, usize, *
     // SAFETY: as in `resume`; rdx is where this block left the stack pointer, handed back by `resume`.
     unsafe {
         asm!(
-            "push rbp",
-            "push rbx",
+            // Saved and restored by moves and not by `push` and `pop`: where the stack pointer has itself just been loaded, each of
+            // those waits for it. With 1024 in turn, over fresh processes, that was 2.3 to 6.4 ns a switch and is 1.9 to 4.3. The
+            // way back is loaded first: loading it behind the stores cost 5.8 ns in the suite instead of 4.8. So the words are
+            // written while the stack pointer is on the other stack, which takes nothing from anybody: this one is ours until
+            // somebody resumes it, no signal frame can come to lie on it meanwhile, and a fault is told by its address.
+            "lea rsi, [rsp - 24]",
             "lea rax, [rip + 2f]",
-            "push rax",
-            "mov rsi, rsp",
             "mov rsp, [rcx]",
+            "mov [rsi + 16], rbp",
+            "mov [rsi + 8], rbx",
+            "mov [rsi], rax",
             "ret",
             // Where a context goes on is aligned; the padding lies behind a jump and is never run. Where it fell as it
             // liked, 64 coroutines in turn took 2.4 or 3.3 ns a switch, by build.
             ".p2align 4",
             "2:",
             "mov [rcx], rsp",
-            "lea rsp, [rdx + 8]",
-            "pop rbx",
-            "pop rbp",
+            "mov rbx, [rdx + 8]",
+            "mov rbp, [rdx + 16]",
+            "lea rsp, [rdx + 24]",
             inlateout("rdi") value => input,
             lateout("rsi") flag,
             lateout("rdx") _,
