@@ -47,7 +47,7 @@ use std::panic;
 use std::thread::panicking;
 
 use crate::sched::worker;
-use crate::task::{Cancellation, Phase, Task, word};
+use crate::task::{Cancellation, Phase, Task, WaitState, word};
 
 /// Cancellation unwinds, and this program was built with `panic = "abort"`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,13 +123,25 @@ pub(crate) fn phase(me: &'static Task) -> Phase {
 #[cold]
 #[inline(never)]
 fn masked(me: &'static Task) -> Phase {
-    if me.masks.get() == 0 {
+    if panicking() {
         worker::of(me).defer(me);
     }
     Phase::Masked
 }
 
-/// Whether nobody else on this thread is known to wait in the middle of its unwinding, so that `panicking` speaks of the current task.
+/// Lets others run while somebody on this thread unwinds, this task perhaps: to them it is as one that waits in its unwinding.
+#[cold]
+#[inline(never)]
+pub(crate) fn give_way_unwinding(me: &'static Task) {
+    let worker = worker::of(me);
+    // It is runnable, whatever its last wait was: there is nothing that a cancellation could interrupt.
+    me.wait.set(WaitState::NONE);
+    worker.defer(me);
+    worker.give_way(me);
+    worker.defer_no_more(me);
+}
+
+/// Whether nobody else on this thread is known to be suspended in the middle of its unwinding, so that `panicking` speaks of the current task.
 #[cold]
 pub(crate) fn is_alone_in_unwinding() -> bool {
     worker::current().is_none_or(|me| !worker::of(me).has_deferred())

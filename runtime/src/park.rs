@@ -26,6 +26,7 @@ use std::fmt;
 use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
+use std::thread::panicking;
 
 #[cfg(not(all(test, shuttle)))]
 use crate::atomic::plain::AtomicPtr;
@@ -135,7 +136,15 @@ impl Wait {
         match self {
             Wait::Task(task) => {
                 task.wait.set(WaitState { phase: Phase::Waits, ..WaitState::NONE });
-                worker::of(task).suspend(task);
+                let worker = worker::of(task);
+                let deferred = panicking();
+                if deferred {
+                    worker.defer(task);
+                }
+                worker.suspend(task);
+                if deferred {
+                    worker.defer_no_more(task);
+                }
             }
             Wait::Thread(proxy) => {
                 proxy.wait(None);
@@ -330,7 +339,11 @@ pub fn yield_now() {
     match worker::current() {
         Some(me) => {
             cancel::check(me);
-            worker::of(me).give_way(me);
+            if panicking() {
+                cancel::give_way_unwinding(me);
+            } else {
+                worker::of(me).give_way(me);
+            }
         }
         None => std::thread::yield_now(),
     }
