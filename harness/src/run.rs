@@ -189,7 +189,7 @@ impl<'a> Run<'a> {
             let _aside = self.stand_aside(group)?;
             let _awake = Awake::for_group(group);
             let calibrated = self.calibrated(group, contender).and_then(|iterations| {
-                let counted = self.counted(group, contender, iterations)?;
+                let counted = repeated(COUNTS_AGAIN, || self.counted(group, contender, iterations))?;
                 Ok((iterations, counted))
             });
             match calibrated {
@@ -571,6 +571,9 @@ fn slice(
 /// A slice that its books or clocks refute is repeated so often before its cell is: among two threads the kernel
 /// at times lets a yield come back to who gave way, 1 to 2 % of them for some ten slices running.
 const SLICES_AGAIN: u32 = 15;
+
+/// Counts are of one slice in a process of its own: where they are refuted, those ten slices may have been met.
+const COUNTS_AGAIN: u32 = 4;
 
 /// A population takes a second, and is refuted when the machine books much for others meanwhile.
 const POPULATIONS_AGAIN: u32 = 2;
