@@ -42,7 +42,7 @@
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
 //! **Where to find what.** [`spawn()`], [`scope()`] and [`JoinSet`] start coroutines; [`chan`] and [`select!`] pass values; [`cancel`] ends
-//! coroutines early; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`] the
+//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`] the
 //! bare switch without a scheduler.
 //!
 //! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
@@ -117,7 +117,7 @@ pub use scope::scope;
 pub use set::JoinSet;
 pub use spawn::{JoinHandle, LocalJoinHandle, spawn, spawn_local};
 pub use task::JoinError;
-pub use time::sleep;
+pub use time::{Interval, MissedTick, interval, sleep, sleep_until};
 
 /// How many locked operations this OS thread has done in the runtime, in a debug build: for the test that holds us to the table above.
 #[doc(hidden)]

@@ -1,18 +1,22 @@
-//! Deadlines and `sleep`.
+//! Deadlines, `sleep`, and ticks at an interval.
 //!
 //! A worker keeps the deadlines of its tasks in a heap. Whoever waits with a deadline pushes an entry; an entry whose wait has ended
 //! otherwise is stale and stays until it comes to the top or until stale entries are the majority. They are looked at when the
-//! worker has nothing to run, and at every so many picks: a busy worker is late by that much, and reads no clock in between.
+//! worker has nothing to run, and at every so many picks: a busy worker is late by that much, and reads no clock in between. How late it
+//! was at worst is in its counters.
+//!
+//! An [`Interval`] is arithmetic over `sleep_until` and nothing that the worker knows: whoever waits for no tick costs nothing.
 
 mod heap;
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::heap::Heap;
+use crate::metrics::Counters;
 use crate::park::Wait;
 use crate::sys;
-use crate::task::{Kind, Task};
+use crate::task::{Kind, Phase, Task};
 
 /// A point in time, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,6 +45,132 @@ pub fn sleep(duration: Duration) {
             wait.wait_until(Some(Deadline::after(duration)), || true);
         }
         Wait::Thread(_) => std::thread::sleep(duration),
+    }
+}
+
+/// Waits until a point in time: not less, and as much longer as the worker takes to come back to this coroutine. One that has passed
+/// lets others run, if there are any.
+///
+/// Suspends, and unwinds if the coroutine is cancelled. Outside a coroutine it lets the OS thread sleep.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use switchmark_runtime::{Builder, sleep_until};
+///
+/// let end = Instant::now() + Duration::from_millis(2);
+/// // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
+/// unsafe { Builder::new().run_local(|| sleep_until(end))? };
+/// assert!(Instant::now() >= end);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[track_caller]
+pub fn sleep_until(at: Instant) {
+    // The clock of `Deadline` is read after that of `Instant`, so the wait cannot end too early.
+    sleep(at.saturating_duration_since(Instant::now()));
+}
+
+/// What an [`Interval`] does when a tick was missed: when the next is due already by the time one is served.
+///
+/// With a period of 10 ms, and somebody who comes for the tick of 10 ms at 25 ms, the next ticks are those of
+///
+/// | | |
+/// |---|---|
+/// | `Burst` | 20 (at once), 30, 40 ms |
+/// | `Delay` | 35, 45 ms |
+/// | `Skip` | 30, 40 ms |
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MissedTick {
+    /// Serves each tick, those that were missed one after another at once: the number of ticks is right in the end.
+    #[default]
+    Burst,
+    /// Counts anew from now: two ticks are never closer than a period.
+    Delay,
+    /// Leaves out what was missed: ticks stay at whole multiples of the period from the start.
+    Skip,
+}
+
+/// Ticks at a fixed period; made by [`interval`].
+#[derive(Clone, Debug)]
+pub struct Interval {
+    period: Duration,
+    /// When the next tick is due.
+    next: Instant,
+    missed: MissedTick,
+}
+
+/// More than anybody waits for, and little enough to be added to any time that a clock shows.
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// Ticks every `period`, the first time one period from now.
+///
+/// Ticks do not drift: each is due a period after the one before was *due*, however late that was served, unless so late that one was
+/// missed altogether; see [`Interval::missed_tick`]. A period of more than a hundred years is taken for a hundred.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use switchmark_runtime::{Builder, interval};
+///
+/// let period = Duration::from_millis(1);
+/// // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
+/// let (first, third) = unsafe {
+///     Builder::new().run_local(|| {
+///         let mut ticks = interval(period);
+///         let first = ticks.tick();
+///         ticks.tick();
+///         (first, ticks.tick())
+///     })?
+/// };
+/// assert_eq!(third - first, 2 * period);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// If the period is zero.
+pub fn interval(period: Duration) -> Interval {
+    assert!(!period.is_zero(), "an interval needs a period above zero");
+    let period = period.min(FOR_EVER);
+    Interval { period, next: Instant::now() + period, missed: MissedTick::default() }
+}
+
+impl Interval {
+    /// Says what happens to ticks that nobody came for in time; [`MissedTick::Burst`] if never called.
+    #[must_use]
+    pub fn missed_tick(mut self, missed: MissedTick) -> Interval {
+        self.missed = missed;
+        self
+    }
+
+    /// The time from tick to tick.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Waits for the next tick, and returns when it was due. One that is due already lets others run, if there are any.
+    ///
+    /// Suspends, and unwinds if the coroutine is cancelled; the tick then stays to be waited for. Outside a coroutine it lets the OS thread sleep.
+    #[track_caller]
+    pub fn tick(&mut self) -> Instant {
+        let due = self.next;
+        sleep_until(due);
+        self.next = self.after(due, Instant::now());
+        due
+    }
+
+    /// When the next tick is due, after the one of `due` was served `now`.
+    fn after(&self, due: Instant, now: Instant) -> Instant {
+        let next = due + self.period;
+        if now < next {
+            return next;
+        }
+        match self.missed {
+            MissedTick::Burst => next,
+            MissedTick::Delay => now + self.period,
+            MissedTick::Skip => {
+                let period = self.period.as_nanos();
+                let left = period - (now - due).as_nanos() % period;
+                now + Duration::from_nanos(u64::try_from(left).expect("FOR_EVER fits"))
+            }
+        }
     }
 }
 
@@ -106,13 +236,48 @@ impl Deadlines {
         None
     }
 
-    /// Takes a task whose deadline has come by `now`.
-    pub(crate) fn due(&mut self, now: Deadline) -> Option<&'static Task> {
-        self.next()?; // What it leaves at the top is not stale.
-        self.heap.pop_due(now.0).map(|expected| expected.task)
+    /// Takes a task whose deadline has come by `now`, and counts it if it still waits.
+    pub(crate) fn due(&mut self, now: Deadline, counters: &Counters) -> Option<&'static Task> {
+        let at = self.next()?; // What it leaves at the top is not stale.
+        let task = self.heap.pop_due(now.0)?.task;
+        if matches!(task.wait.get().phase, Phase::Masked | Phase::Interruptible) {
+            counters.deadlines.bump();
+            counters.lateness_ns_max.raise(now.0 - at.0);
+        }
+        Some(task)
     }
 
     pub(crate) fn now() -> Deadline {
         Deadline(sys::now_ns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_tick_bursts_delays_or_is_skipped() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let next = |missed, now| {
+            let ticks = interval(ms(10)).missed_tick(missed);
+            ticks.after(start + ms(10), start + ms(now)) - start
+        };
+        // Late or not, nothing is missed before the next is due.
+        for missed in [MissedTick::Burst, MissedTick::Delay, MissedTick::Skip] {
+            assert_eq!([next(missed, 10), next(missed, 19)], [ms(20), ms(20)], "{missed:?}");
+        }
+        for (now, burst, delay, skip) in [(20, 20, 30, 30), (25, 20, 35, 30), (119, 20, 129, 120)] {
+            assert_eq!(next(MissedTick::Burst, now), ms(burst));
+            assert_eq!(next(MissedTick::Delay, now), ms(delay));
+            assert_eq!(next(MissedTick::Skip, now), ms(skip));
+        }
+    }
+
+    #[test]
+    fn the_longest_period_is_no_overflow() {
+        let ticks = interval(Duration::MAX).missed_tick(MissedTick::Skip);
+        let due = ticks.next;
+        assert_eq!(ticks.after(due, due + ticks.period) - due, 2 * FOR_EVER);
     }
 }

@@ -508,7 +508,7 @@ impl Worker {
         if !self.deadlines.borrow().is_empty() {
             let now = Deadlines::now();
             loop {
-                let due = self.deadlines.borrow_mut().due(now);
+                let due = self.deadlines.borrow_mut().due(now, &self.counters);
                 let Some(task) = due else { break };
                 self.interrupt(task, Interrupt::Deadline);
             }
