@@ -42,7 +42,8 @@
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
 //! **Where to find what.** [`spawn()`], [`scope()`] and [`JoinSet`] start coroutines; [`chan`] and [`select!`] pass values; [`cancel`] ends
-//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`] the
+//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`net`] has sockets; [`Builder`] and [`Runtime`] run them, on this thread
+//! or on several; [`stack`] has the settings of stacks, [`raw`] the
 //! bare switch without a scheduler.
 //!
 //! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
@@ -92,6 +93,7 @@ mod exploits;
 mod interleavings;
 mod local;
 mod metrics;
+pub mod net;
 mod panics;
 mod park;
 pub mod raw;

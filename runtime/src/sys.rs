@@ -5,6 +5,8 @@
 //! would never need it.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::AtomicPtr;
 use std::time::Duration;
 
@@ -228,10 +230,7 @@ pub(crate) fn call_in_forked_children(child: extern "C" fn()) -> io::Result<()> 
 /// differ.
 pub(crate) fn futex_wait<T>(word: &AtomicPtr<T>, expected: u32, timeout: Option<Duration>) {
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    let timeout = timeout.map(|left| libc::timespec {
-        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
+    let timeout = timeout.map(timespec);
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word and the timeout outlive the call; the kernel only reads them. A pointer's low half comes first on this
     // architecture.
@@ -276,6 +275,165 @@ pub(crate) fn now_ns() -> u64 {
 pub(crate) fn futex_wake<T>(word: *const T) {
     // SAFETY: the kernel uses the address as a key and does not write to it.
     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+}
+
+/// What the kernel says about a descriptor, with the number that it was registered under.
+pub(crate) type PollEvent = libc::epoll_event;
+
+/// It can be read, or its peer has something to say by other means.
+pub(crate) const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP).cast_unsigned();
+/// It can be written.
+pub(crate) const WRITABLE: u32 = libc::EPOLLOUT.cast_unsigned();
+/// It failed, or both directions are closed: reads and writes return at once.
+pub(crate) const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP).cast_unsigned();
+/// The peer writes no more.
+pub(crate) const PEER_ENDED: u32 = (libc::EPOLLRDHUP).cast_unsigned();
+
+/// Takes a descriptor that the kernel has just made.
+fn own(fd: libc::c_int) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A new epoll instance.
+pub(crate) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: takes a flag.
+    own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
+}
+
+/// A new counter that a thread in `epoll_wait` can be woken by.
+pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: takes a number and flags.
+    own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
+}
+
+/// Adds one to an eventfd. Fails only if it is full, and then it is awake.
+pub(crate) fn ring(eventfd: BorrowedFd<'_>) {
+    let one = 1_u64;
+    // SAFETY: the kernel reads eight bytes of ours.
+    unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+}
+
+/// Has changes of `fd` reported, in both directions, each once, under `token`.
+pub(crate) fn epoll_add(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let events = READABLE | WRITABLE | libc::EPOLLET.cast_unsigned();
+    let mut event = libc::epoll_event { events, u64: token };
+    // SAFETY: the event lives through the call.
+    done(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) })
+}
+
+/// Has nothing of `fd` reported any more.
+pub(crate) fn epoll_remove(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let none = std::ptr::null_mut();
+    // SAFETY: this operation reads no event.
+    done(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), none) })
+}
+
+/// Fills `events` with what has changed and returns how many; waits for the first if there is none, for `timeout` at most.
+///
+/// A signal ends the wait with none. Waits for whole milliseconds, rounded up, where the kernel is older than 5.11.
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [PollEvent],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    let room = libc::c_int::try_from(events.len()).expect("a small number");
+    let exact = timeout.map(timespec);
+    let exact = exact.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let (fd, at, mask) = (epoll.as_raw_fd(), events.as_mut_ptr(), std::ptr::null::<libc::sigset_t>());
+    // SAFETY: there is room for so many events, and the time outlives the call.
+    let mut found = unsafe { libc::syscall(libc::SYS_epoll_pwait2, fd, at, room, exact, mask, 0_usize) };
+    if found < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        let coarse = timeout.map_or(-1, |left| {
+            libc::c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+        });
+        // SAFETY: as above.
+        found = unsafe { libc::epoll_wait(fd, at, room, coarse) }.into();
+    }
+    usize::try_from(found).or_else(|_| {
+        let error = io::Error::last_os_error();
+        if error.kind() == io::ErrorKind::Interrupted { Ok(0) } else { Err(error) }
+    })
+}
+
+/// Blocks this thread until `fd` can be read, or written; `false` if `timeout` is over before.
+pub(crate) fn wait_for_fd(fd: BorrowedFd<'_>, write: bool, timeout: Option<Duration>) -> io::Result<bool> {
+    let events = if write { libc::POLLOUT } else { libc::POLLIN | libc::POLLRDHUP };
+    let mut one = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    let timeout = timeout.map(timespec);
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: one descriptor's record and the time, both of which outlive the call.
+    let found = unsafe { libc::ppoll(&raw mut one, 1, timeout, std::ptr::null()) };
+    if found < 0 {
+        let error = io::Error::last_os_error();
+        // The caller tries its operation and comes back, as after every wait.
+        return if error.kind() == io::ErrorKind::Interrupted { Ok(true) } else { Err(error) };
+    }
+    Ok(found > 0)
+}
+
+/// Has calls on the descriptor, by all who have it, say `WouldBlock` where they would block.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut on: libc::c_int = 1;
+    // SAFETY: the kernel reads a number of ours.
+    done(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut on) })
+}
+
+/// A stream socket of this address's family that does not block, connecting to it. `true`: it is connected already.
+pub(crate) fn connect(to: &SocketAddr) -> io::Result<(OwnedFd, bool)> {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes numbers.
+    let socket = own(unsafe { libc::socket(family, kind, 0) })?;
+    let result = match to {
+        SocketAddr::V4(to) => {
+            let address = libc::sockaddr_in {
+                sin_family: family_number(libc::AF_INET),
+                sin_port: to.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            connect_to(&socket, &address)
+        }
+        SocketAddr::V6(to) => {
+            let address = libc::sockaddr_in6 {
+                sin6_family: family_number(libc::AF_INET6),
+                sin6_port: to.port().to_be(),
+                sin6_flowinfo: to.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: to.ip().octets() },
+                sin6_scope_id: to.scope_id(),
+            };
+            connect_to(&socket, &address)
+        }
+    };
+    match result {
+        Ok(()) => Ok((socket, true)),
+        // Interrupted, it goes on as well.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
+            Ok((socket, false))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn family_number(family: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(family).expect("a small number")
+}
+
+fn connect_to<A>(socket: &OwnedFd, address: &A) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<A>()).expect("a small number");
+    // SAFETY: the callers pass an address as the kernel lays it out, of this size.
+    done(unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), size) })
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
 }
 
 /// A signal disposition as the kernel keeps it.

@@ -6,9 +6,10 @@
 //! Sleep is a value of the same word, so no wake can slip between the last look and the sleep:
 //!
 //! 1. The worker, with nothing to run, exchanges null for SLEEPING. If a task came in between, that fails, and it takes the task.
-//! 2. It waits on the futex of the word's low half while that reads SLEEPING. Addresses of records are multiples of 128. When it comes back,
-//!    it exchanges SLEEPING for null, unless a task is there.
-//! 3. A pusher replaces whatever is there. If that was SLEEPING, it alone wakes the worker.
+//! 2. It waits on the futex of the word's low half while that reads SLEEPING; or, if it has descriptors to watch, in its epoll instance.
+//!    Addresses of records are multiples of 128. When it comes back, it exchanges SLEEPING for null, unless a task is there.
+//! 3. A pusher replaces whatever is there. If that was SLEEPING, it alone wakes the worker: by the bell, if there is one, which was hung up
+//!    before that sleep began, else by the futex.
 //!
 //! NUDGED holds no task: it makes the worker look around, and a worker about to sleep stay awake.
 //!
@@ -16,8 +17,10 @@
 
 use std::ptr;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::poller::Epoll;
 use crate::atomic::plain::AtomicPtr;
 use crate::sys;
 use crate::task::{self, Task};
@@ -31,6 +34,8 @@ const NUDGED: u32 = 3;
 #[repr(align(64))] // Written by other threads: not in a line the worker writes at every switch.
 pub(crate) struct Inbox {
     newest: AtomicPtr<Task>,
+    /// Where the worker sleeps from now on, if not on the futex.
+    bell: OnceLock<Arc<Epoll>>,
 }
 
 /// A push into an inbox whose worker has gone.
@@ -60,10 +65,11 @@ impl Inbox {
             // Relaxed: published by the exchange.
             task.link.store(below, Ordering::Relaxed);
             let to = ptr::from_ref(task).cast_mut();
-            // Release: pairs with the Acquire in `take`; publishes the link, the record, and what the waker did before.
-            match self.newest.compare_exchange_weak(newest, to, Ordering::Release, Ordering::Relaxed) {
+            // Release: pairs with the Acquire in `take`; publishes the link, the record, and what the waker did before. Acquire: pairs with
+            // the Release in `sleep`; the bell is seen.
+            match self.newest.compare_exchange_weak(newest, to, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) if newest.addr() == SLEEPING as usize => {
-                    sys::futex_wake(&raw const self.newest);
+                    self.ring();
                     return Ok(());
                 }
                 Ok(_) => return Ok(()),
@@ -76,11 +82,11 @@ impl Inbox {
     pub(crate) fn nudge(&self) {
         let nudged = ptr::without_provenance_mut(NUDGED as usize);
         let from = |addr: u32| ptr::without_provenance_mut(addr as usize);
-        // Release, twice: pairs with the Acquire in `take`; what the caller did before is seen by the worker that looks around.
-        let slept =
-            self.newest.compare_exchange(from(SLEEPING), nudged, Ordering::Release, Ordering::Relaxed);
+        // Release, twice: pairs with the Acquire in `take`; what the caller did before is seen by the worker that looks around. Acquire: as
+        // in `push`.
+        let slept = self.newest.compare_exchange(from(SLEEPING), nudged, Ordering::AcqRel, Ordering::Relaxed);
         if slept.is_ok() {
-            sys::futex_wake(&raw const self.newest);
+            self.ring();
         } else {
             // If it fails, there are tasks to take, or it goes to sleep just now, or it has left.
             let awake = self.newest.compare_exchange(from(0), nudged, Ordering::Release, Ordering::Relaxed);
@@ -110,22 +116,35 @@ impl Inbox {
         }
     }
 
-    /// Sleeps until a task comes, unless one is there, or until `timeout` is over. Returns whether it slept.
-    pub(crate) fn sleep(&self, timeout: Option<Duration>) -> bool {
-        let sleeping = ptr::without_provenance_mut(SLEEPING as usize);
-        // Relaxed: nothing is published by going to sleep, and what wakes us is acquired by `take`.
-        if self
-            .newest
-            .compare_exchange(ptr::null_mut(), sleeping, Ordering::Relaxed, Ordering::Relaxed)
-            .is_err()
-        {
-            return false;
+    /// Wakes the sleeper that the caller has replaced.
+    fn ring(&self) {
+        match self.bell.get() {
+            Some(epoll) => epoll.ring(),
+            None => sys::futex_wake(&raw const self.newest),
         }
-        // Relaxed: as above. A spurious wake-up before the timeout goes round once more through the caller, who knows the time.
-        sys::futex_wait(&self.newest, SLEEPING, timeout);
+    }
+
+    /// From its next sleep on the worker, whose thread this is, is woken through its epoll instance, and sleeps by [`Inbox::sleep_by`].
+    pub(super) fn hang_up(&self, bell: Arc<Epoll>) {
+        let _ = self.bell.set(bell); // Once: a worker has one.
+    }
+
+    /// Sleeps until a task comes, unless one is there, or until `timeout` is over. Returns whether it slept.
+    ///
+    /// A spurious wake-up before the timeout goes round once more through the caller, who knows the time.
+    pub(crate) fn sleep(&self, timeout: Option<Duration>) -> bool {
+        self.sleep_by(|| sys::futex_wait(&self.newest, SLEEPING, timeout)).is_some()
+    }
+
+    /// Sleeps by `wait`, which the bell ends, unless a task is there. Returns what it returned, if it slept.
+    pub(super) fn sleep_by<T>(&self, wait: impl FnOnce() -> T) -> Option<T> {
+        let sleeping = ptr::without_provenance_mut(SLEEPING as usize);
+        // Release: pairs with the Acquire of whoever replaces it and rings; what wakes us is acquired by `take`.
+        self.newest.compare_exchange(ptr::null_mut(), sleeping, Ordering::Release, Ordering::Relaxed).ok()?;
+        let result = wait();
         // Relaxed: as above. If it fails, a task came.
         let _ = self.newest.compare_exchange(sleeping, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
-        true
+        Some(result)
     }
 
     /// Closes an empty inbox. Fails if a task came.

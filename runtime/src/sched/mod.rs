@@ -13,7 +13,7 @@
 //! worker may take it, or in the injector ([`injector`]) if it came from outside or the ring was full. Whoever takes it keeps it. After
 //! google/marl, which steals tasks and never fibers.
 //!
-//! **Asleep.** A worker with nothing to do sleeps on its inbox. [`idle`] says who is to be woken for new work, and why none is forgotten.
+//! **Asleep.** A worker with nothing to do sleeps on its inbox, or in its epoll instance once it has one ([`poller`]). [`idle`] says who is to be woken for new work, and why none is forgotten.
 //!
 //! **The latest wake runs next**, at most three times in a row while others wait. So a pair that talks to itself is as quick beside others as
 //! alone, and delays them by three turns at most. The slot is the worker's own, without atomics: it only ever holds started coroutines.
@@ -33,6 +33,7 @@
 pub(crate) mod idle;
 pub(crate) mod inject;
 pub(crate) mod injector;
+pub(crate) mod poller;
 pub(crate) mod queue;
 pub(crate) mod ring;
 pub(crate) mod scheduler;

@@ -25,7 +25,7 @@
 //! ended. A task that has not ended therefore vouches for its worker; handles count references of their own; and a waker on another
 //! thread, whose task may be the last and end at once, holds one while it pushes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
@@ -36,6 +36,7 @@ use std::thread::panicking;
 use std::time::Duration;
 
 use super::inject::{Closed, Inbox};
+use super::poller::{Epoll, OnChange, Poller};
 use super::queue::Fifo;
 use super::ring::Ring;
 use super::scheduler::{Scheduler, Settings};
@@ -118,6 +119,10 @@ pub(crate) struct Worker {
     /// Tasks that have ended while a cancellation was on its way to them.
     strays: Cell<usize>,
     inbox: Inbox,
+    /// Descriptors that are watched here; made by the first.
+    poller: OnceCell<Poller>,
+    /// Tasks of this worker that wait for a descriptor, wherever that is watched.
+    watching: Cell<usize>,
     /// Tasks that have not started and belong to nobody yet; unused by a worker that is alone.
     ring: Ring<Task>,
 }
@@ -286,6 +291,8 @@ impl Worker {
             deferred: RefCell::default(),
             strays: Cell::new(0),
             inbox: Inbox::default(),
+            poller: OnceCell::new(),
+            watching: Cell::new(0),
             ring: Ring::new(),
         }
     }
@@ -480,6 +487,29 @@ impl Worker {
         self.deadlines.borrow_mut().end(me, interrupt == Some(Interrupt::Deadline));
     }
 
+    /// The epoll instance of this worker, whose thread this is; its changes are told to `on_change`.
+    pub(crate) fn epoll(&self, on_change: OnChange) -> io::Result<&Arc<Epoll>> {
+        if self.poller.get().is_none() {
+            let poller = Poller::new(on_change)?;
+            self.inbox.hang_up(Arc::clone(poller.epoll()));
+            let _ = self.poller.set(poller); // This is the one thread that does.
+        }
+        Ok(self.poller.get().expect("set above").epoll())
+    }
+
+    /// Runs `wait`, in which the current task waits for a descriptor: something from outside the process may end that.
+    pub(crate) fn watch<T>(&self, wait: impl FnOnce() -> T) -> T {
+        struct Watches<'a>(&'a Cell<usize>);
+        impl Drop for Watches<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.watching.set(self.watching.get() + 1);
+        let _watches = Watches(&self.watching);
+        wait()
+    }
+
     /// Notes that the current task is about to wait while somebody on this thread, itself perhaps, is unwinding.
     pub(crate) fn defer(&self, me: &'static Task) {
         self.deferred.borrow_mut().push(me);
@@ -504,6 +534,9 @@ impl Worker {
         self.patience.set(PATIENCE);
         if self.serves {
             self.look_outside();
+        }
+        if let Some(poller) = self.poller.get() {
+            poller.look();
         }
         if !self.deadlines.borrow().is_empty() {
             let now = Deadlines::now();
@@ -656,7 +689,8 @@ impl Worker {
     /// Sleeps until somebody has something for this worker. Returns whether it is counted as searching on waking.
     fn sleep(&self, searching: bool) -> bool {
         // Relaxed: ordered by the fence in `Idle::sleep`, and looked at by whoever found all asleep.
-        self.expects.store(self.deadlines.borrow_mut().next().is_some(), Ordering::Relaxed);
+        let expects = self.deadlines.borrow_mut().next().is_some() || self.watching.get() > 0;
+        self.expects.store(expects, Ordering::Relaxed);
         let scheduler = self.scheduler();
         let nobody_searches = scheduler.idle.sleep(self.index, searching);
         let has_work = self.serves && nobody_searches && scheduler.has_work();
@@ -678,7 +712,15 @@ impl Worker {
         while !is_due() && !self.inbox.may_have_some() && self.stacks.rest(last) {}
         let suspects = last && scheduler.suspects_deadlock();
         let timeout = if suspects { Some(GRACE) } else { next.map(Deadline::left) };
-        if self.inbox.sleep(timeout) {
+        let slept = match self.poller.get() {
+            Some(poller) => {
+                let found = self.inbox.sleep_by(|| poller.wait(timeout));
+                poller.handle(found.unwrap_or(0));
+                found.is_some()
+            }
+            None => self.inbox.sleep(timeout),
+        };
+        if slept {
             self.counters.sleeps.bump();
         }
         if suspects && !self.inbox.may_have_some() {

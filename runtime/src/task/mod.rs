@@ -182,6 +182,8 @@ pub(crate) enum Kind {
     Once,
     WaitGroup,
     Scope,
+    Read,
+    Write,
 }
 
 /// Texts of the kinds, by their number.
@@ -197,7 +199,7 @@ pub(crate) const KINDS: [&str; Kind::ALL.len()] = {
 };
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 15] = [
+    const ALL: [(Kind, &'static str); 17] = [
         (Kind::None, "runs or is ready"),
         (Kind::Park, "park"),
         (Kind::Join, "join"),
@@ -213,6 +215,8 @@ impl Kind {
         (Kind::Once, "initialisation of a once cell"),
         (Kind::WaitGroup, "wait group"),
         (Kind::Scope, "end of a scope"),
+        (Kind::Read, "descriptor to be read"),
+        (Kind::Write, "descriptor to be written"),
     ];
 }
 

@@ -1,0 +1,50 @@
+//! Sockets and other descriptors: calls that look as if they blocked, and suspend the coroutine instead of its OS thread.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use switchmark_runtime::net::{TcpListener, TcpStream};
+//! use switchmark_runtime::{Builder, spawn};
+//!
+//! // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
+//! let answer = unsafe {
+//!     Builder::new().run_local(|| {
+//!         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap())?;
+//!         let address = listener.local_addr()?;
+//!         let server = spawn(move || {
+//!             let (mut stream, _) = listener.accept()?;
+//!             let mut word = String::new();
+//!             stream.read_to_string(&mut word)?;
+//!             stream.write_all(word.to_uppercase().as_bytes())
+//!         });
+//!         let mut stream = TcpStream::connect(address)?;
+//!         stream.write_all(b"hello")?;
+//!         stream.shutdown(std::net::Shutdown::Write)?;
+//!         let mut answer = String::new();
+//!         stream.read_to_string(&mut answer)?;
+//!         server.join().unwrap()?;
+//!         Ok::<_, std::io::Error>(answer)
+//!     })??
+//! };
+//! assert_eq!(answer, "HELLO");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! **Try first.** Every call is made at once, on a descriptor that does not block. Only when the kernel has nothing to give does the
+//! coroutine wait, until the descriptor changes, and then it tries again. So a change too many costs a call and is no error; a change too few
+//! would be a hang, and `source.rs` says why there is none. On an OS thread that is no worker the same calls wait in `poll`.
+//!
+//! **Where it is watched.** By the first worker that has to wait for it, in that worker's epoll instance, for both directions and as long as
+//! it is open; no other worker asks for it. A coroutine of another worker that waits for it is woken through its inbox.
+//!
+//! **Waits** are suspension points: they unwind if the coroutine is cancelled, and end with [`std::io::ErrorKind::TimedOut`] after the time
+//! set by `set_read_timeout` or `set_write_timeout`. A call that need not wait is none.
+//!
+//! **Names are not resolved here**: an address is an address. A resolver of the C library blocks the thread and wants more stack than the
+//! smallest class has.
+
+mod source;
+mod tcp;
+mod watched;
+
+pub use tcp::{TcpListener, TcpStream};
+pub use watched::Pollable;

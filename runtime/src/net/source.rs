@@ -1,0 +1,230 @@
+//! What is known of a descriptor's readiness, and who waits for it to change.
+//!
+//! Epoll reports changes, not states: each once, and to nobody in particular. So for each direction a *side* keeps what was reported and
+//! nobody has used. Who finds nothing in the kernel
+//!
+//! - W1. registers the descriptor, if nobody did; both directions are reported at once if they are ready then;
+//! - W2. under the side's lock takes the mark `changed`, if it is there, and tries again; else enters the side's list
+//! - W3. and waits.
+//!
+//! On a change, under the same lock, all who wait are taken out and woken; if there are none, the mark is set.
+//!
+//! **No change is lost.** Let data come after somebody's call found none. The change is reported after that, as the descriptor is
+//! registered before the wait begins (or by the registration itself). Its handling comes before W2: then the mark is found, unless
+//! somebody else took it, who then tries after the data came. Or it comes after W2: then we are in the list and are woken. Whoever is woken
+//! tries again, so it needs no mark.
+//!
+//! **Stale changes.** A change that was taken from the kernel may be handled after its descriptor was closed and the record belongs to
+//! another. Records are never freed, a tag tells most of them apart, and one that slips through is a change too many.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::atomic::plain::Mutex;
+use crate::park::Wait;
+use crate::sched::poller::Epoll;
+use crate::sched::worker;
+use crate::sys;
+use crate::task::Kind;
+use crate::time::Deadline;
+use crate::wait_list::{Batch, Line, Place};
+
+/// A direction of a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Direction {
+    Read,
+    Write,
+}
+
+/// Whether a change was reported that nobody has used.
+#[derive(Debug, Default)]
+struct Changed(bool);
+
+/// Of one descriptor after the other.
+#[derive(Debug)]
+#[repr(align(128))] // Room for the tag in its address.
+struct Record {
+    read: Line<Changed, ()>,
+    write: Line<Changed, ()>,
+    /// Where it is registered.
+    home: Mutex<Option<Arc<Epoll>>>,
+    /// The peer ended or the descriptor broke: what follows may never be reported as a change.
+    ended: AtomicBool,
+    /// Descriptors that had this record.
+    tag: AtomicU8,
+}
+
+/// The bits of a token that are the tag.
+const TAG: u64 = align_of::<Record>() as u64 - 1;
+
+/// Records without a descriptor.
+static FREE: Mutex<Vec<&'static Record>> = Mutex::new(Vec::new());
+
+impl Record {
+    fn take() -> &'static Record {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| {
+            Box::leak(Box::new(Record {
+                read: Line::new(Changed::default()),
+                write: Line::new(Changed::default()),
+                home: Mutex::new(None),
+                ended: AtomicBool::new(false),
+                tag: AtomicU8::new(0),
+            }))
+        })
+    }
+
+    /// The descriptor is about to be closed, and nobody waits for it.
+    fn give(&'static self, fd: BorrowedFd<'_>) {
+        if let Some(home) = self.home.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Fails if the program closed the descriptor behind our back; then there is nothing to remove.
+            let _ = home.remove(fd);
+        }
+        // Relaxed, twice: the lock of the list publishes it to whoever takes the record.
+        self.tag.fetch_add(1, Ordering::Relaxed);
+        self.ended.store(false, Ordering::Relaxed);
+        *self.read.lock() = Changed(false);
+        *self.write.lock() = Changed(false);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+    }
+
+    fn token(&'static self) -> u64 {
+        let address = std::ptr::from_ref(self).expose_provenance() as u64;
+        // Relaxed: changed by whoever has the record for itself.
+        address | u64::from(self.tag.load(Ordering::Relaxed)) & TAG
+    }
+
+    fn line(&self, direction: Direction) -> &Line<Changed, ()> {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    fn change(&self, direction: Direction) {
+        let mut line = self.line(direction).lock();
+        let all = if line.nobody_waits() {
+            line.0 = true;
+            return;
+        } else {
+            line.pop_all()
+        };
+        drop(line);
+        all.wake();
+    }
+
+    /// Registers the descriptor with the worker of this thread, unless it is with one that lives.
+    fn settle(&'static self, fd: BorrowedFd<'_>, worker: &worker::Worker) -> io::Result<()> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if home.as_ref().is_some_and(|home| !home.is_closed()) {
+            return Ok(());
+        }
+        let epoll = worker.epoll(on_change)?;
+        if let Some(gone) = home.take() {
+            let _ = gone.remove(fd); // As in `give`.
+        }
+        epoll.add(fd, self.token())?;
+        *home = Some(Arc::clone(epoll));
+        Ok(())
+    }
+}
+
+/// Told by the worker in whose epoll instance the descriptor is registered.
+fn on_change(token: u64, events: u32) {
+    let Some(record) = find(token) else { return };
+    if events & (sys::PEER_ENDED | sys::BROKEN) != 0 {
+        // Relaxed: read after the lock of the line, which this thread takes next.
+        record.ended.store(true, Ordering::Relaxed);
+    }
+    if events & (sys::READABLE | sys::BROKEN) != 0 {
+        record.change(Direction::Read);
+    }
+    if events & (sys::WRITABLE | sys::BROKEN) != 0 {
+        record.change(Direction::Write);
+    }
+}
+
+/// The record of a token, unless it has another descriptor by now.
+#[allow(unsafe_code, reason = "a token is the address of a record")]
+fn find(token: u64) -> Option<&'static Record> {
+    let address = usize::try_from(token & !TAG).expect("an address fits");
+    let record = std::ptr::with_exposed_provenance::<Record>(address);
+    // SAFETY: only tokens made of records are registered, and records are leaked: they live for ever.
+    let record = unsafe { record.as_ref() }?;
+    (record.token() == token).then_some(record)
+}
+
+/// The readiness of one open descriptor. Costs nothing until somebody has to wait.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    record: OnceLock<&'static Record>,
+}
+
+impl Source {
+    /// Calls `operation` until it does not say `WouldBlock` or `Interrupted`, and waits between two calls until the descriptor has
+    /// changed; for `timeout` at most, which then is the error `TimedOut`.
+    #[track_caller]
+    pub(super) fn run<T>(
+        &self,
+        fd: BorrowedFd<'_>,
+        direction: Direction,
+        timeout: Option<Duration>,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut deadline = None;
+        loop {
+            match operation() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let deadline = timeout.map(|time| *deadline.get_or_insert_with(|| Deadline::after(time)));
+                    self.wait(fd, direction, deadline)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until the descriptor may have changed in this direction since the caller's last call on it.
+    #[track_caller]
+    pub(super) fn wait(
+        &self,
+        fd: BorrowedFd<'_>,
+        direction: Direction,
+        deadline: Option<Deadline>,
+    ) -> io::Result<()> {
+        let wait = Wait::begin(match direction {
+            Direction::Read => Kind::Read,
+            Direction::Write => Kind::Write,
+        });
+        let changed = match &wait {
+            Wait::Thread(_) => {
+                sys::wait_for_fd(fd, direction == Direction::Write, deadline.map(Deadline::left))?
+            }
+            Wait::Task(me) => {
+                let worker = worker::of(me);
+                let record = *self.record.get_or_init(Record::take);
+                record.settle(fd, worker)?;
+                let mut line = record.line(direction).lock();
+                std::mem::take(&mut line.0)
+                    || worker.watch(|| line.wait(&wait, Place::Back, (), deadline, |_| Batch::new()).0)
+            }
+        };
+        if changed { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    /// Whether a change that comes from now on is sure to be noted. Not if nobody has ever waited, nor behind the peer's end.
+    pub(super) fn notes_changes(&self) -> bool {
+        // Relaxed: whoever misses an end reported meanwhile finds the mark of that change at its wait.
+        self.record.get().is_some_and(|record| !record.ended.load(Ordering::Relaxed))
+    }
+
+    /// Before the descriptor is closed.
+    pub(super) fn end(&mut self, fd: BorrowedFd<'_>) {
+        if let Some(record) = self.record.take() {
+            record.give(fd);
+        }
+    }
+}
