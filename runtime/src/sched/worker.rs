@@ -390,7 +390,7 @@ impl Worker {
         }
     }
 
-    /// Takes a task into the private queue that belonged to nobody.
+    /// Takes a task into the private queue that belonged to nobody, as the runtime ends and nobody else would take it.
     fn take_on(&self, task: &'static Task) {
         self.claim(task);
         // SAFETY: `claim` made room, and the task came out of the only queue it was in.
@@ -527,14 +527,15 @@ impl Worker {
         !self.deferred.borrow().is_empty()
     }
 
-    /// Looks beyond the queue: at deadlines that have come, cancellations that were deferred, work from outside, and the end.
+    /// Looks beyond the queue: at deadlines that have come, cancellations that were deferred, work from outside, and the end. What it returns
+    /// came from outside and is this worker's now, so it has to run *at once*: behind another that never suspends it would wait for ever, where
+    /// nobody could take it any more.
     #[cold]
     #[inline(never)]
-    fn look_around(&self) {
+    #[must_use = "it is in no queue"]
+    fn look_around(&self) -> Option<&'static Task> {
         self.patience.set(PATIENCE);
-        if self.serves {
-            self.look_outside();
-        }
+        let outside = if self.serves { self.look_outside() } else { None };
         if let Some(poller) = self.poller.get() {
             poller.look();
         }
@@ -551,6 +552,7 @@ impl Worker {
                 self.allow_cancel(task);
             }
         }
+        outside
     }
 
     fn allow_cancel(&self, task: &'static Task) {
@@ -565,17 +567,17 @@ impl Worker {
     }
 
     #[cold]
-    fn look_outside(&self) {
+    fn look_outside(&self) -> Option<&'static Task> {
         let scheduler = self.scheduler();
         if !self.alone {
             scheduler.sample_live();
         }
-        if let Some(task) = scheduler.injector.pop() {
-            self.take_on(task::from_non_null(task));
-        }
         if scheduler.is_closing() && !self.swept.replace(true) {
             self.sweep();
         }
+        let task = task::from_non_null(scheduler.injector.pop()?);
+        self.claim(task);
+        Some(task)
     }
 
     /// Cancels every task of this worker, as the runtime is ending. Those that start from now on are cancelled by `bind`.
@@ -595,8 +597,10 @@ impl Worker {
     fn pick(&self) -> Option<&'static Task> {
         let patience = self.patience.get() - 1;
         self.patience.set(patience);
-        if patience == 0 {
-            self.look_around();
+        if patience == 0
+            && let Some(task) = self.look_around()
+        {
+            return self.pick_from(task);
         }
         if self.inbox.may_have_some() {
             self.open_inbox();
@@ -651,6 +655,20 @@ impl Worker {
             next = self.queue.pop();
         }
         next
+    }
+
+    /// The next task to run, from elsewhere than the worker's own queues, which are empty; unless a look around has put something there.
+    #[inline(never)]
+    fn find(&self, searching: &mut bool) -> Option<&'static Task> {
+        if let Some(task) = self.look_around() {
+            return self.pick_from(task);
+        }
+        if self.alone || !self.queue.is_empty() || !self.latest.get().is_null() {
+            return None;
+        }
+        let task = self.search(searching)?;
+        self.claim(task);
+        self.pick_from(task)
     }
 
     /// Looks for work with others; counted as searching from then on, if `searching` says so.
@@ -951,7 +969,7 @@ impl Worker {
         GUESS.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
         let mut searching = false;
         loop {
-            if let Some(next) = self.pick() {
+            if let Some(next) = self.pick().or_else(|| self.find(&mut searching)) {
                 self.stop_searching(&mut searching);
                 self.scheduler().something_ran();
                 self.current.set(next);
@@ -962,15 +980,10 @@ impl Worker {
                 sanitize::arrive(&self.root_fiber);
                 continue;
             }
-            self.look_around();
             if !self.queue.is_empty() || !self.latest.get().is_null() {
-                continue; // A deadline has come, work from outside, or a cancellation that was deferred.
+                continue; // A deadline has come, or a cancellation that was deferred.
             }
-            if !self.alone
-                && let Some(task) = self.search(&mut searching)
-            {
-                self.take_on(task);
-            } else if self.give_up_oldest() {
+            if self.give_up_oldest() {
                 // Its end may have woken somebody.
             } else if self.is_through() {
                 if self.inbox.close() {
