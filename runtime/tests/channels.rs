@@ -265,12 +265,13 @@ fn a_panic_in_a_values_drop_loses_neither_waiters_nor_other_values() {
         }
         let waiting = {
             let (sender, drops) = (sender.clone(), Arc::clone(&drops));
-            spawn(move || sender.send(Panics(drops)).map_err(|error| std::mem::forget(error.into_inner())))
+            spawn(move || sender.send(Panics(drops)).map_err(drop))
         };
         yield_now();
         std::panic::catch_unwind(|| drop(receiver)).unwrap_err();
-        assert_eq!(waiting.join().unwrap(), Err(()));
         assert_eq!(drops.load(Ordering::Relaxed), 3);
+        assert_eq!(waiting.join().unwrap(), Err(()));
+        assert_eq!(drops.load(Ordering::Relaxed), 4, "the one that was to be sent came back");
         assert!(sender.is_closed());
     });
 }
