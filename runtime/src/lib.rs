@@ -42,7 +42,8 @@
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
 //! **Where to find what.** [`spawn()`], [`scope()`] and [`JoinSet`] start coroutines; [`chan`] and [`select!`] pass values; [`cancel`] ends
-//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`net`] has sockets; [`Builder`] and [`Runtime`] run them, on this thread
+//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`net`] has sockets;
+//! [`blocking()`] takes calls that block; [`Builder`] and [`Runtime`] run them, on this thread
 //! or on several; [`stack`] has the settings of stacks, [`raw`] the
 //! bare switch without a scheduler.
 //!
@@ -84,6 +85,7 @@
 
 mod arch;
 mod atomic;
+mod blocking;
 pub mod cancel;
 pub mod chan;
 mod debugger;
@@ -110,6 +112,7 @@ pub mod task;
 mod time;
 mod wait_list;
 
+pub use blocking::{block_in_place, blocking};
 pub use local::{AccessError, LocalKey};
 pub use metrics::Metrics;
 pub use panics::name_in_panics;

@@ -226,18 +226,24 @@ impl Proxy {
             if left.is_some_and(|left| left.is_zero()) {
                 return false;
             }
-            let for_ever = usize::from(left.is_none());
-            // Relaxed, twice: a count for a report.
-            THREADS_WAITING.fetch_add(for_ever, Ordering::Relaxed);
-            sys::futex_wait(&self.woken, 0, left);
-            THREADS_WAITING.fetch_sub(for_ever, Ordering::Relaxed);
+            let sleep = || sys::futex_wait(&self.woken, 0, left);
+            if left.is_none() { counted_waiting(sleep) } else { sleep() }
         }
         true
     }
 }
 
-/// OS threads that wait by a proxy, without a deadline.
+/// OS threads that do nothing before a coroutine does something: those that wait by a proxy, without a deadline, and helpers of ours.
 static THREADS_WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs `wait`, in which the calling thread, no worker, waits for coroutines.
+pub(crate) fn counted_waiting<T>(wait: impl FnOnce() -> T) -> T {
+    // Relaxed, twice: a count for a report.
+    THREADS_WAITING.fetch_add(1, Ordering::Relaxed);
+    let result = wait();
+    THREADS_WAITING.fetch_sub(1, Ordering::Relaxed);
+    result
+}
 
 /// How many OS threads wait here for coroutines; a snapshot.
 pub(crate) fn threads_waiting() -> usize {

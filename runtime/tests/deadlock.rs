@@ -5,14 +5,22 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use switchmark_runtime::{Builder, chan, park, task, unparker};
+use switchmark_runtime::{Builder, blocking, chan, park, task, unparker};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, child, what, how] = &arguments[..]
         && child == "child"
     {
-        return enter(how, if what == "deadlock" { each_waits_for_the_other } else { a_thread_will_wake_it });
+        return enter(
+            how,
+            match what.as_str() {
+                "deadlock" => each_waits_for_the_other,
+                "thread" => a_thread_will_wake_it,
+                "call" => a_call_will_return,
+                _ => unreachable!("asked for by `main` below"),
+            },
+        );
     }
     if cfg!(feature = "sanitize") {
         println!(
@@ -35,6 +43,11 @@ fn main() {
         assert!(!error.contains("deadlock"), "{how}: {error}");
     }
     println!("test a_thread_that_may_wake_somebody_keeps_the_report_away ... ok");
+    for how in ["local", "2"] {
+        let error = said("call", how, Duration::from_millis(1500));
+        assert!(!error.contains("deadlock"), "{how}: {error}");
+    }
+    println!("test a_blocking_call_keeps_the_report_away ... ok");
 }
 
 /// What a child says on standard error in so long a time.
@@ -61,6 +74,7 @@ fn enter(how: &str, f: fn()) {
 }
 
 fn each_waits_for_the_other() {
+    blocking(|| ()); // Leaves an idle thread in the pool, which will wake nobody.
     let (to_main, from_unit) = chan::rendezvous::<u8>();
     let (_to_unit, from_main) = chan::rendezvous::<u8>();
     let body = move || {
@@ -78,4 +92,8 @@ fn a_thread_will_wake_it() {
         me.unpark();
     });
     park();
+}
+
+fn a_call_will_return() {
+    blocking(|| std::thread::sleep(Duration::from_mins(1)));
 }

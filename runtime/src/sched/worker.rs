@@ -341,6 +341,13 @@ impl Worker {
         self.inbox.nudge();
     }
 
+    /// Wakes somebody for the unstarted tasks here, as this worker will not run for a while.
+    pub(crate) fn give_away(&self) {
+        if self.has_unstarted() {
+            self.scheduler().wake_one();
+        }
+    }
+
     /// A record for a task of this worker, from its own thread.
     #[inline]
     pub(crate) fn record(&self) -> (&'static Task, u64) {

@@ -184,6 +184,7 @@ pub(crate) enum Kind {
     Scope,
     Read,
     Write,
+    Blocking,
 }
 
 /// Texts of the kinds, by their number.
@@ -199,7 +200,7 @@ pub(crate) const KINDS: [&str; Kind::ALL.len()] = {
 };
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 17] = [
+    const ALL: [(Kind, &'static str); 18] = [
         (Kind::None, "runs or is ready"),
         (Kind::Park, "park"),
         (Kind::Join, "join"),
@@ -217,6 +218,7 @@ impl Kind {
         (Kind::Scope, "end of a scope"),
         (Kind::Read, "descriptor to be read"),
         (Kind::Write, "descriptor to be written"),
+        (Kind::Blocking, "blocking call elsewhere"),
     ];
 }
 
