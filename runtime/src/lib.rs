@@ -42,10 +42,9 @@
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
 //! **Where to find what.** [`spawn()`], [`scope()`] and [`JoinSet`] start coroutines; [`chan`] and [`select!`] pass values; [`cancel`] ends
-//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`net`] has sockets;
-//! [`blocking()`] takes calls that block; [`Builder`] and [`Runtime`] run them, on this thread
-//! or on several; [`stack`] has the settings of stacks, [`raw`] the
-//! bare switch without a scheduler.
+//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`net`] has sockets; [`wait()`] drives futures; [`blocking()`] takes
+//! calls that block; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`]
+//! the bare switch without a scheduler.
 //!
 //! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
 //! deadlock waiting for its second coroutine. `thread::panicking()` speaks of the thread: while one coroutine is parked in the middle of
@@ -91,6 +90,7 @@ pub mod chan;
 mod debugger;
 #[cfg(doctest)]
 mod exploits;
+mod future;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 mod local;
@@ -113,6 +113,7 @@ mod time;
 mod wait_list;
 
 pub use blocking::{block_in_place, blocking};
+pub use future::wait;
 pub use local::{AccessError, LocalKey};
 pub use metrics::Metrics;
 pub use panics::name_in_panics;

@@ -185,6 +185,7 @@ pub(crate) enum Kind {
     Read,
     Write,
     Blocking,
+    Future,
 }
 
 /// Texts of the kinds, by their number.
@@ -200,7 +201,7 @@ pub(crate) const KINDS: [&str; Kind::ALL.len()] = {
 };
 
 impl Kind {
-    const ALL: [(Kind, &'static str); 18] = [
+    const ALL: [(Kind, &'static str); 19] = [
         (Kind::None, "runs or is ready"),
         (Kind::Park, "park"),
         (Kind::Join, "join"),
@@ -219,6 +220,7 @@ impl Kind {
         (Kind::Read, "descriptor to be read"),
         (Kind::Write, "descriptor to be written"),
         (Kind::Blocking, "blocking call elsewhere"),
+        (Kind::Future, "future"),
     ];
 }
 
