@@ -85,8 +85,8 @@ where
 /// Runs `f` here, on the worker's own OS thread, after waking somebody for the coroutines that may leave it: those that have not started.
 /// Those that have are pinned, and wait until `f` has returned.
 ///
-/// For calls that block and cannot be sent to [`blocking`]. A runtime of one worker has nobody who would take over.
-/// Outside a coroutine `f` just runs.
+/// For calls that block and cannot be sent to [`blocking`]. A runtime of one worker has nobody who would take over, unless it
+/// was built with [`Preemption::Handoff`](crate::Preemption::Handoff). Outside a coroutine `f` just runs.
 pub fn block_in_place<T>(f: impl FnOnce() -> T) -> T {
     if let Some(task) = worker::current() {
         worker::of(task).give_away();

@@ -46,7 +46,8 @@
 //! calls that block; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`]
 //! the bare switch without a scheduler.
 //!
-//! **What to know.** A coroutine that computes keeps its worker: nothing preempts it. A standard mutex held over a suspension is a
+//! **What to know.** A coroutine that computes keeps its worker, unless it calls [`checkpoint`] in a runtime that asks for it
+//! ([`Preemption`]). A standard mutex held over a suspension is a
 //! deadlock waiting for its second coroutine. `thread::panicking()` speaks of the thread: while one coroutine is parked in the middle of
 //! its unwinding, it is true for the others. A result, or the payload of a panic, whose drop panics after its handle was dropped aborts
 //! the process; so does a destructor that suspends a raw coroutine while that is unwound. The closure of a coroutine for which there is
@@ -98,6 +99,7 @@ mod metrics;
 pub mod net;
 mod panics;
 mod park;
+mod preempt;
 pub mod raw;
 mod runtime;
 mod sanitize;
@@ -118,6 +120,7 @@ pub use local::{AccessError, LocalKey};
 pub use metrics::Metrics;
 pub use panics::name_in_panics;
 pub use park::{Unparker, park, park_timeout, unparker, yield_now};
+pub use preempt::{Preemption, checkpoint};
 pub use runtime::{Builder, Current, Handle, Runtime, StillRunning, current};
 pub use scope::scope;
 pub use set::JoinSet;

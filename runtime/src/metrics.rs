@@ -41,6 +41,8 @@ pub(crate) struct Counters {
     pub(crate) inbox_wakes: Counter,
     pub(crate) sleeps: Counter,
     pub(crate) steals: Counter,
+    pub(crate) preemptions: Counter,
+    pub(crate) handoffs: Counter,
     pub(crate) deadlines: Counter,
     pub(crate) lateness_ns_max: Counter,
 }
@@ -55,6 +57,8 @@ impl Counters {
         sum.inbox_wakes += self.inbox_wakes.get();
         sum.sleeps += self.sleeps.get();
         sum.steals += self.steals.get();
+        sum.preemptions += self.preemptions.get();
+        sum.handoffs += self.handoffs.get();
         sum.deadlines += self.deadlines.get();
         sum.lateness_ns_max = sum.lateness_ns_max.max(self.lateness_ns_max.get());
     }
@@ -85,6 +89,10 @@ pub struct Metrics {
     pub sleeps: u64,
     /// Times a worker took unstarted coroutines, one or more, from another.
     pub steals: u64,
+    /// Times a coroutine gave way because the monitor asked it to.
+    pub preemptions: u64,
+    /// Times a spare worker took unstarted coroutines, one or more, because a worker was stuck.
+    pub handoffs: u64,
     /// Waits that ended because their deadline came: sleeps, ticks and whatever timed out.
     pub deadlines: u64,
     /// How long after its deadline such a wait was noticed, at worst. When its coroutine then ran is not in it.

@@ -32,6 +32,7 @@ use std::thread::panicking;
 use crate::atomic::plain::AtomicPtr;
 use crate::atomic::plain::AtomicUsize;
 use crate::cancel;
+use crate::preempt;
 use crate::sched::worker;
 #[cfg(not(all(test, shuttle)))]
 use crate::sys;
@@ -112,6 +113,7 @@ impl Wait {
         match worker::current() {
             Some(task) => {
                 cancel::check(task);
+                preempt::heed(task);
                 task.waits_for(kind, Location::caller());
                 Wait::Task(task)
             }

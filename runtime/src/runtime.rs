@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::arch;
 use crate::atomic::plain::{Condvar, Mutex};
 use crate::metrics::Metrics;
+use crate::preempt::Preemption;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::scheduler::{Scheduler, Settings};
 use crate::sched::worker::{self, Worker};
@@ -33,6 +34,8 @@ pub struct Builder {
     max_stacks: Option<usize>,
     main_stack_size: usize,
     lifo_slot: bool,
+    preemption: Preemption,
+    slice: Duration,
     detect_deadlock: bool,
 }
 
@@ -45,6 +48,8 @@ impl Default for Builder {
             max_stacks: None,
             main_stack_size: Class::ALL[Class::COUNT - 1].usable(),
             lifo_slot: true,
+            preemption: Preemption::Cooperative,
+            slice: Settings::default().slice,
             detect_deadlock: true,
         }
     }
@@ -98,6 +103,22 @@ impl Builder {
         self
     }
 
+    /// What happens to a coroutine that runs for long; by default nothing.
+    ///
+    /// With [`Preemption::Handoff`] each worker has a spare, which counts as a worker where [`Builder::max_stacks`] is shared out, and in nothing
+    /// else.
+    pub fn preemption(mut self, preemption: Preemption) -> Builder {
+        self.preemption = preemption;
+        self
+    }
+
+    /// How long a coroutine may run before it is asked to give way, 10 ms if never called and at least 100 µs. It is noticed up to a tenth of
+    /// it later, or one millisecond, whichever is less.
+    pub fn time_slice(mut self, slice: Duration) -> Builder {
+        self.slice = slice;
+        self
+    }
+
     /// Whether to report on standard error when every coroutine has waited for a second, none of them for a time, and the process has no
     /// other thread that could wake one: who waits, for what, and where. It is a report and not an error: the wait goes on.
     pub fn detect_deadlock(mut self, on: bool) -> Builder {
@@ -115,6 +136,8 @@ impl Builder {
             max_stacks: self.max_stacks,
             class,
             lifo_slot: self.lifo_slot,
+            preemption: self.preemption,
+            slice: self.slice.max(Duration::from_micros(100)),
             detect_deadlock: self.detect_deadlock,
         })
     }
@@ -151,11 +174,18 @@ impl Builder {
                 "cannot run a runtime inside a raw coroutine, which could suspend it; enter the runtime first, or on another thread",
             ));
         }
+        if self.preemption == Preemption::Handoff {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "run_local has no thread but the caller's to hand work to: use Builder::build for Preemption::Handoff, or Flag here",
+            ));
+        }
         let class = Class::for_bytes(self.main_stack_size)?;
         arena::get()?;
         overflow::prepare_thread()?;
         let scheduler = Scheduler::new(1, false, self.settings()?);
         let worker = &scheduler.workers()[0];
+        let watches = start_monitor(&scheduler, || ())?;
         let (task, id) = worker.record();
         let home = Home::Here(ptr::from_ref(worker).cast());
         // SAFETY: `run_alone` returns only when the task has ended, so what `f` and its value borrow outlives it; and both stay on this
@@ -163,6 +193,9 @@ impl Builder {
         unsafe { task.fill(id, Some("main".into()), class, home, f) };
         // SAFETY: the worker is new, and this thread has no other, as was just checked.
         unsafe { worker.run_alone(task) };
+        if let Some(watches) = watches {
+            watches.join().expect("the monitor does not panic"); // The worker has left, so it has nobody to watch.
+        }
         // SAFETY: the task has ended, and this is its only handle.
         let outcome = unsafe { task.outcome::<T>() };
         worker::release(task);
@@ -202,15 +235,39 @@ impl Builder {
             left,
             main_class,
         };
-        for index in 0..workers {
-            let cpu = self.pin_cores.then(|| cpus[index % cpus.len()]);
+        for index in 0..scheduler.workers().len() {
+            // A spare is to run wherever there is room, since its worker is stuck on that CPU.
+            let cpu = (self.pin_cores && index < workers).then(|| cpus[index % cpus.len()]);
             // If one fails, dropping `runtime` ends those before it.
             runtime.start(index, cpu).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot start worker {index} of {workers}: {error}"))
             })?;
         }
+        let left = Arc::clone(&runtime.left);
+        let watches = start_monitor(&scheduler, move || left.one_more())?;
+        runtime.threads.extend(watches);
         Ok(runtime)
     }
+}
+
+/// Starts the monitor of a scheduler, if it is to have one. It ends, with a call of `ended`, when all workers have left.
+fn start_monitor(
+    scheduler: &Arc<Scheduler>,
+    ended: impl FnOnce() + Send + 'static,
+) -> io::Result<Option<thread::JoinHandle<()>>> {
+    if !scheduler.is_watched() {
+        return Ok(None);
+    }
+    let scheduler = Arc::clone(scheduler);
+    let body = move || {
+        scheduler.watch();
+        drop(scheduler);
+        ended();
+    };
+    let started = thread::Builder::new().name("switchmark-monitor".into()).spawn(body);
+    let explained =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot start the monitor: {error}"));
+    started.map(Some).map_err(explained)
 }
 
 /// How many workers have left.
@@ -446,12 +503,12 @@ impl Handle {
 
     /// How many workers the runtime has.
     pub fn workers(&self) -> usize {
-        self.scheduler.workers().len()
+        self.scheduler.ordinary().len()
     }
 
     /// The CPU that each worker is bound to, by [`Builder::pin_cores`]; `None` for one that is not.
     pub fn cpus(&self) -> Vec<Option<usize>> {
-        self.scheduler.workers().iter().map(Worker::cpu).collect()
+        self.scheduler.ordinary().iter().map(Worker::cpu).collect()
     }
 
     /// What the runtime has done so far; a snapshot if it runs on another thread.

@@ -233,10 +233,10 @@ impl Builder {
             // SAFETY: closure and value are `'static` and `Send`.
             return Ok(unsafe { on(here, self.name, class, f) });
         };
-        let Some(there) = here.scheduler().workers().get(index) else {
+        let Some(there) = here.scheduler().ordinary().get(index) else {
             let text = format!(
                 "cannot spawn on worker {index}: the runtime has {}, counted from 0",
-                here.scheduler().workers().len()
+                here.scheduler().ordinary().len()
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };

@@ -28,6 +28,11 @@ impl Deadline {
         Deadline(sys::now_ns().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// In nanoseconds of the monotonic clock.
+    pub(crate) fn ns(self) -> u64 {
+        self.0
+    }
+
     /// Time from now to the deadline; zero if it has come.
     pub(crate) fn left(self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(sys::now_ns()))

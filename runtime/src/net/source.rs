@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crate::atomic::plain::Mutex;
 use crate::park::Wait;
+use crate::preempt::checkpoint;
 use crate::sched::poller::Epoll;
 use crate::sched::worker;
 use crate::sys;
@@ -174,6 +175,7 @@ impl Source {
         timeout: Option<Duration>,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
+        checkpoint(); // A peer that is always ready must not keep the others from running.
         let mut deadline = None;
         loop {
             match operation() {

@@ -96,6 +96,18 @@ impl Inbox {
         }
     }
 
+    /// Whether the worker sleeps; a snapshot.
+    pub(super) fn is_asleep(&self) -> bool {
+        // Relaxed: a snapshot.
+        self.newest.load(Ordering::Relaxed).addr() == SLEEPING as usize
+    }
+
+    /// Whether the worker has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        // Relaxed: nothing is reached through it.
+        self.newest.load(Ordering::Relaxed).addr() == CLOSED as usize
+    }
+
     /// Takes all tasks, calling `each` in the order in which they came.
     pub(crate) fn take(&self, mut each: impl FnMut(&'static Task)) {
         // Acquire: pairs with the Release in `push`; later pushes form a release sequence with it.

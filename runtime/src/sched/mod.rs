@@ -21,6 +21,9 @@
 //! **What several workers cost.** Spawning pays a fence and a locked operation when it is claimed. A runtime of one worker
 //! has neither: there a coroutine belongs to the worker from the start, and goes into its one queue.
 //!
+//! **Preemption.** A [`monitor`], where one was asked for, sees who runs for too long; what it can do is to ask, and to call a spare worker for
+//! what has not started. A spare is a worker like the others that takes part in none of the searching and is counted nowhere in `idle`.
+//!
 //! **Rejected: moving started coroutines.** No language rule covers a frame that goes on on another thread: addresses of thread-locals are
 //! kept over a switch, and `!Send` values with them.
 //!
@@ -33,6 +36,7 @@
 pub(crate) mod idle;
 pub(crate) mod inject;
 pub(crate) mod injector;
+pub(crate) mod monitor;
 pub(crate) mod poller;
 pub(crate) mod queue;
 pub(crate) mod ring;

@@ -68,6 +68,19 @@ impl<T: Copy> Fifo<T> {
         self.tail.set(tail.wrapping_add(1));
     }
 
+    /// Puts an element before all others.
+    ///
+    /// # Safety
+    /// As for [`Fifo::push`].
+    pub(crate) unsafe fn push_front(&self, element: T) {
+        let (ring, head) = (self.ring(), self.head.get().wrapping_sub(1));
+        debug_assert!(self.tail.get().wrapping_sub(head) <= ring.len(), "room was reserved");
+        let place = ring.as_ptr().wrapping_add(head & (ring.len() - 1)).cast_mut();
+        // SAFETY: the mask keeps the place inside the ring; room was reserved, so it is free.
+        unsafe { place.write(MaybeUninit::new(element)) };
+        self.head.set(head);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.head.get() == self.tail.get()
     }

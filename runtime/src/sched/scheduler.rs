@@ -10,19 +10,26 @@
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use super::idle::Idle;
 use super::injector::{Closed, Injector};
+use super::monitor::Monitor;
 use super::worker::Worker;
 use crate::metrics::Metrics;
 use crate::park;
+use crate::preempt::Preemption;
 use crate::stack::{Class, arena, overflow};
 use crate::sys;
 use crate::task::{self, Task};
 
 #[derive(Debug)]
 pub(crate) struct Scheduler {
+    /// The workers, then the spares.
     workers: Box<[Worker]>,
+    /// How many are no spares.
+    ordinary: usize,
+    monitor: Option<Monitor>,
     pub(super) injector: Injector<Task>,
     pub(super) idle: Idle,
     closing: AtomicBool,
@@ -44,13 +51,23 @@ pub(crate) struct Settings {
     pub(crate) class: Class,
     /// Whether the latest wake runs next.
     pub(crate) lifo_slot: bool,
+    /// What to do about those who run for long, and how long that is.
+    pub(crate) preemption: Preemption,
+    pub(crate) slice: Duration,
     /// Whether to report when everything waits and nothing known will end that.
     pub(crate) detect_deadlock: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { max_stacks: None, class: Class::DEFAULT, lifo_slot: true, detect_deadlock: true }
+        Settings {
+            max_stacks: None,
+            class: Class::DEFAULT,
+            lifo_slot: true,
+            preemption: Preemption::Cooperative,
+            slice: Duration::from_millis(10),
+            detect_deadlock: true,
+        }
     }
 }
 
@@ -59,10 +76,15 @@ impl Scheduler {
     pub(crate) fn new(workers: usize, serves: bool, settings: Settings) -> Arc<Scheduler> {
         overflow::describe_tasks_with(super::worker::describe);
         crate::debugger::keep();
-        let share = settings.max_stacks.map_or(usize::MAX, |max| max.div_ceil(workers));
-        let worker = |index| Worker::new(index, workers == 1, serves, share, settings);
+        let spares = if settings.preemption == Preemption::Handoff { workers } else { 0 };
+        let total = workers + spares;
+        let share = settings.max_stacks.map_or(usize::MAX, |max| max.div_ceil(total));
+        let worker = |index| Worker::new(index, total == 1, index >= workers, serves, share, settings);
+        let watched = settings.preemption != Preemption::Cooperative;
         let scheduler = Arc::new(Scheduler {
-            workers: (0..workers).map(worker).collect(),
+            workers: (0..total).map(worker).collect(),
+            ordinary: workers,
+            monitor: watched.then(|| Monitor::new(settings.slice, spares > 0)),
             injector: Injector::new(),
             idle: Idle::new(workers),
             closing: AtomicBool::new(false),
@@ -77,8 +99,35 @@ impl Scheduler {
         scheduler
     }
 
+    /// All of them, the spares included.
     pub(crate) fn workers(&self) -> &[Worker] {
         &self.workers
+    }
+
+    /// Those that take part in everything.
+    pub(crate) fn ordinary(&self) -> &[Worker] {
+        &self.workers[..self.ordinary]
+    }
+
+    /// Those that only come when they are called.
+    pub(crate) fn spares(&self) -> &[Worker] {
+        &self.workers[self.ordinary..]
+    }
+
+    pub(super) fn monitor(&self) -> Option<&Monitor> {
+        self.monitor.as_ref()
+    }
+
+    /// Watches the workers, on a thread that does nothing else, until all have left; returns at once if nobody is to be watched.
+    pub(crate) fn watch(&self) {
+        if let Some(monitor) = &self.monitor {
+            monitor.run(self);
+        }
+    }
+
+    /// Whether [`Scheduler::watch`] is to be called.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.monitor.is_some()
     }
 
     /// Whether the runtime is ending.
@@ -136,7 +185,7 @@ impl Scheduler {
         // Relaxed: as above.
         self.ran.store(false, Ordering::Relaxed);
         let waiting = self.describe_tasks();
-        let asleep = self.workers.len() + park::threads_waiting();
+        let asleep = self.workers.len() + usize::from(self.is_watched()) + park::threads_waiting();
         if waiting.is_empty()
             || !self.nothing_ends_by_itself()
             || sys::threads().is_none_or(|all| all > asleep)

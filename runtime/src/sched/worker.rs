@@ -30,12 +30,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::panicking;
 use std::time::Duration;
 
 use super::inject::{Closed, Inbox};
+use super::monitor::Watch;
 use super::poller::{Epoll, OnChange, Poller};
 use super::queue::Fifo;
 use super::ring::Ring;
@@ -44,6 +45,7 @@ use crate::arch;
 use crate::local;
 use crate::metrics::Counters;
 use crate::park::Waiter;
+use crate::preempt::Preemption;
 use crate::sanitize;
 use crate::stack::pool::Magazine;
 use crate::stack::{Class, arena, overflow};
@@ -118,6 +120,11 @@ pub(crate) struct Worker {
     deferred: RefCell<Vec<&'static Task>>,
     /// Tasks that have ended while a cancellation was on its way to them.
     strays: Cell<usize>,
+    /// A spare: see `monitor`.
+    spare: bool,
+    pub(super) watch: Watch,
+    /// The next look around is because the monitor asked for it.
+    hurried: Cell<bool>,
     inbox: Inbox,
     /// Descriptors that are watched here; made by the first.
     poller: OnceCell<Poller>,
@@ -253,6 +260,7 @@ impl Worker {
     pub(super) fn new(
         index: usize,
         alone: bool,
+        spare: bool,
         serves: bool,
         max_bound: usize,
         settings: Settings,
@@ -290,6 +298,9 @@ impl Worker {
             deadlines: RefCell::default(),
             deferred: RefCell::default(),
             strays: Cell::new(0),
+            spare,
+            watch: Watch::new(settings.preemption != Preemption::Cooperative),
+            hurried: Cell::new(false),
             inbox: Inbox::default(),
             poller: OnceCell::new(),
             watching: Cell::new(0),
@@ -334,6 +345,35 @@ impl Worker {
     /// Whether there is work here that others may take; from any thread.
     pub(super) fn has_unstarted(&self) -> bool {
         !self.ring.is_empty()
+    }
+
+    /// Whether it does anything but sleep; from any thread, a snapshot.
+    pub(super) fn is_awake(&self) -> bool {
+        !self.inbox.is_asleep() && !self.has_left()
+    }
+
+    /// Whether it has ended; from any thread.
+    pub(super) fn has_left(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    /// Whether tasks that others may take wait behind the one that runs here; from any thread.
+    pub(super) fn leaves_work_waiting(&self) -> bool {
+        self.has_unstarted() || !self.scheduler().injector.is_empty()
+    }
+
+    /// Whether the current task was asked to give way.
+    #[inline(always)]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.watch.is_asked(self.counters.switches.get())
+    }
+
+    /// The current task is about to give way as it was asked to: the pick looks around, and puts first what it finds due.
+    pub(crate) fn heed(&self) {
+        self.watch.heed();
+        self.counters.preemptions.bump();
+        self.hurried.set(true);
+        self.patience.set(1);
     }
 
     /// Makes the worker look around, from any thread.
@@ -471,15 +511,8 @@ impl Worker {
 
     /// Ends a wait that allows it, without a claim.
     fn interrupt(&self, task: &'static Task, why: Interrupt) {
-        let allowed = match task.wait.get().phase {
-            Phase::Interruptible => true,
-            Phase::Masked => why == Interrupt::Deadline,
-            Phase::Waits | Phase::Runnable => false,
-        };
-        if allowed {
-            task.waits_no_more();
-            task.wait.set(WaitState { phase: Phase::Runnable, woken: false, interrupt: Some(why) });
-            // SAFETY: a live task has a place, and one that waits is in no queue.
+        if end_wait(task, why) {
+            // SAFETY: a live task has a place, and one that waited is in no queue.
             unsafe { self.queue.push(task) };
         }
     }
@@ -487,6 +520,7 @@ impl Worker {
     /// Notes that the current task is about to wait with a deadline.
     pub(crate) fn expect(&self, me: &'static Task, deadline: Deadline) {
         self.deadlines.borrow_mut().add(me, deadline);
+        self.watch.expect(deadline.ns());
     }
 
     /// Notes that the wait of the current task has ended.
@@ -547,12 +581,11 @@ impl Worker {
             poller.look();
         }
         if !self.deadlines.borrow().is_empty() {
-            let now = Deadlines::now();
-            loop {
-                let due = self.deadlines.borrow_mut().due(now, &self.counters);
-                let Some(task) = due else { break };
-                self.interrupt(task, Interrupt::Deadline);
-            }
+            self.serve_deadlines();
+        }
+        if self.watch.on {
+            self.watch.looked(self.deadlines.borrow_mut().next().map(Deadline::ns));
+            self.hurried.set(false);
         }
         if !self.deferred.borrow().is_empty() && !panicking() {
             for task in self.deferred.take() {
@@ -560,6 +593,24 @@ impl Worker {
             }
         }
         outside
+    }
+
+    /// Makes those runnable whose deadline has come. They queue up, unless somebody was asked to give way to them.
+    fn serve_deadlines(&self) {
+        let now = Deadlines::now();
+        let due = || self.deadlines.borrow_mut().due(now, &self.counters);
+        if !self.hurried.take() {
+            while let Some(task) = due() {
+                self.interrupt(task, Interrupt::Deadline);
+            }
+            return;
+        }
+        let due = std::iter::from_fn(due).filter(|task| end_wait(task, Interrupt::Deadline));
+        let in_order: Vec<_> = due.collect();
+        for task in in_order.into_iter().rev() {
+            // SAFETY: a live task has a place, and one that waited is in no queue.
+            unsafe { self.queue.push_front(task) };
+        }
     }
 
     fn allow_cancel(&self, task: &'static Task) {
@@ -581,6 +632,9 @@ impl Worker {
         }
         if scheduler.is_closing() && !self.swept.replace(true) {
             self.sweep();
+        }
+        if self.spare {
+            return None;
         }
         let task = task::from_non_null(scheduler.injector.pop()?);
         self.claim(task);
@@ -673,9 +727,23 @@ impl Worker {
         if self.alone || !self.queue.is_empty() || !self.latest.get().is_null() {
             return None;
         }
-        let task = self.search(searching)?;
+        let task = if self.spare { self.answer()? } else { self.search(searching)? };
         self.claim(task);
         self.pick_from(task)
+    }
+
+    /// What a spare takes when it was called. It is counted nowhere in `idle`, so what it leaves in its ring is announced like a push: the work was out
+    /// of sight on its way there, and whoever looked meanwhile may sleep.
+    fn answer(&self) -> Option<&'static Task> {
+        if !self.watch.answer() {
+            return None;
+        }
+        let scheduler = self.scheduler();
+        let share = scheduler.injector.len() / 2 + 1;
+        let task = scheduler.injector.pop_batch(share, &self.ring).or_else(|| self.steal())?;
+        self.counters.handoffs.bump();
+        scheduler.wake_one();
+        Some(task::from_non_null(task))
     }
 
     /// Looks for work with others; counted as searching from then on, if `searching` says so.
@@ -690,6 +758,14 @@ impl Worker {
         if !*searching {
             return None;
         }
+        let task = self.steal()?;
+        self.counters.steals.bump();
+        Some(task::from_non_null(task))
+    }
+
+    /// Takes half of what some other worker has not started, the oldest of it to be run.
+    fn steal(&self) -> Option<NonNull<Task>> {
+        let workers = self.scheduler().workers();
         for step in 0..workers.len() {
             let victim = (self.victim.get() + step) % workers.len();
             if victim == self.index {
@@ -697,8 +773,7 @@ impl Worker {
             }
             if let Some(task) = workers[victim].ring.steal_into(&self.ring) {
                 self.victim.set(victim);
-                self.counters.steals.bump();
-                return Some(task::from_non_null(task));
+                return Some(task);
             }
         }
         None
@@ -717,6 +792,14 @@ impl Worker {
         let expects = self.deadlines.borrow_mut().next().is_some() || self.watching.get() > 0;
         self.expects.store(expects, Ordering::Relaxed);
         let scheduler = self.scheduler();
+        if self.spare {
+            // Pairs with the fence in `Scheduler::close`, as the one in `Idle::sleep` does for others.
+            fence(Ordering::SeqCst);
+            if !scheduler.is_closing() || self.swept.get() {
+                self.lie_down();
+            }
+            return false;
+        }
         let nobody_searches = scheduler.idle.sleep(self.index, searching);
         let has_work = self.serves && nobody_searches && scheduler.has_work();
         let has_to_sweep = self.serves && scheduler.is_closing() && !self.swept.get();
@@ -731,7 +814,7 @@ impl Worker {
     fn lie_down(&self) {
         arena::abort_if_forked();
         let scheduler = self.scheduler();
-        let last = scheduler.idle.is_nobody_awake();
+        let last = !self.spare && scheduler.idle.is_nobody_awake();
         let next = self.deadlines.borrow_mut().next();
         let is_due = || next.is_some_and(|next| next.left().is_zero());
         while !is_due() && !self.inbox.may_have_some() && self.stacks.rest(last) {}
@@ -747,6 +830,9 @@ impl Worker {
         };
         if slept {
             self.counters.sleeps.bump();
+            if let Some(monitor) = scheduler.monitor() {
+                monitor.rouse();
+            }
         }
         if suspects && !self.inbox.may_have_some() {
             scheduler.report_deadlock();
@@ -756,13 +842,15 @@ impl Worker {
     /// Whether a wait here ends by itself; for colleagues of a worker that sleeps.
     pub(super) fn expects_something(&self) -> bool {
         // Relaxed: see `sleep`.
-        self.expects.load(Ordering::Relaxed)
+        self.expects.load(Ordering::Relaxed) || self.spare && self.is_awake()
     }
 
     /// Whether nothing is left here, and nothing can come, but through the inbox.
     fn is_through(&self) -> bool {
         let over = !self.serves
-            || self.scheduler().is_closing() && self.swept.get() && self.scheduler().injector.is_empty();
+            || self.scheduler().is_closing()
+                && self.swept.get()
+                && (self.spare || self.scheduler().injector.is_empty());
         over && self.live.get() == 0 && self.strays.get() == 0
     }
 
@@ -1001,8 +1089,26 @@ impl Worker {
             }
         }
         OF_THREAD.set(ptr::null());
+        if let Some(monitor) = self.scheduler().monitor() {
+            monitor.rouse();
+        }
         mem::forget(no_unwinding);
     }
+}
+
+/// Makes a task runnable whose wait allows that it ends without a claim, and says whether it did. Then it is in no queue.
+#[must_use = "it is in no queue"]
+fn end_wait(task: &'static Task, why: Interrupt) -> bool {
+    let allowed = match task.wait.get().phase {
+        Phase::Interruptible => true,
+        Phase::Masked => why == Interrupt::Deadline,
+        Phase::Waits | Phase::Runnable => false,
+    };
+    if allowed {
+        task.waits_no_more();
+        task.wait.set(WaitState { phase: Phase::Runnable, woken: false, interrupt: Some(why) });
+    }
+    allowed
 }
 
 /// Ends the process where [`Worker::run`] would be left before its tasks have ended: they would run on, or be woken, without a worker,
