@@ -7,6 +7,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr as UnixAddr;
 use std::sync::atomic::AtomicPtr;
 use std::time::Duration;
 
@@ -418,6 +421,38 @@ pub(crate) fn connect(to: &SocketAddr) -> io::Result<(OwnedFd, bool)> {
         Err(error) => Err(error),
     }
 }
+
+/// A stream socket of this machine that does not block.
+pub(crate) fn unix_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes numbers.
+    own(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })
+}
+
+/// Connects such a socket; `WouldBlock` if too many wait there to be accepted.
+pub(crate) fn connect_unix(socket: BorrowedFd<'_>, to: &UnixAddr) -> io::Result<()> {
+    let refused = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
+    // A name outside of the file system begins with a zero, and ends where the address does.
+    let (zero, name) = match (to.as_pathname(), to.as_abstract_name()) {
+        (Some(path), _) => (0, path.as_os_str().as_bytes()),
+        (None, Some(name)) => (1, name),
+        (None, None) => return Err(refused("nobody can listen at an address without a name")),
+    };
+    let mut address = libc::sockaddr_un { sun_family: family_number(libc::AF_UNIX), sun_path: [0; SUN_PATH] };
+    let place = address.sun_path.get_mut(zero..).and_then(|path| path.get_mut(..name.len()));
+    let place = place.ok_or_else(|| refused("the path of a socket is too long"))?;
+    for (to, from) in place.iter_mut().zip(name) {
+        *to = from.cast_signed();
+    }
+    let ends_with_zero = usize::from(zero == 0 && name.len() < SUN_PATH);
+    let size = std::mem::offset_of!(libc::sockaddr_un, sun_path) + zero + name.len() + ends_with_zero;
+    let size = libc::socklen_t::try_from(size).expect("a small number");
+    // SAFETY: the address is as the kernel lays it out, and at least of this size.
+    done(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size) })
+}
+
+/// Room for the path of a socket.
+const SUN_PATH: usize = 108;
 
 fn family_number(family: libc::c_int) -> libc::sa_family_t {
     libc::sa_family_t::try_from(family).expect("a small number")

@@ -8,7 +8,7 @@
 //! // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
 //! let answer = unsafe {
 //!     Builder::new().run_local(|| {
-//!         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap())?;
+//!         let listener = TcpListener::bind("127.0.0.1:0")?;
 //!         let address = listener.local_addr()?;
 //!         let server = spawn(move || {
 //!             let (mut stream, _) = listener.accept()?;
@@ -39,12 +39,25 @@
 //! **Waits** are suspension points: they unwind if the coroutine is cancelled, and end with [`std::io::ErrorKind::TimedOut`] after the time
 //! set by `set_read_timeout` or `set_write_timeout`. A call that need not wait is none.
 //!
-//! **Names are not resolved here**: an address is an address. A resolver of the C library blocks the thread and wants more stack than the
-//! smallest class has.
+//! **Names** are looked up on a thread of the [`blocking()`](crate::blocking()) pool: see [`ToAddresses`].
+//!
+//! **One descriptor, several coroutines.** Everything here may be used by reference from several at once: one reads while another writes, two
+//! accept, many send datagrams. Several readers of one stream get each byte once, in pieces that nobody foresees.
 
+mod address;
+mod pipe;
 mod source;
+mod split;
+mod stream;
 mod tcp;
+mod udp;
+mod unix;
 mod watched;
 
+pub use address::ToAddresses;
+pub use pipe::{PipeReader, PipeWriter, pipe};
+pub use split::{Duplex, ReadHalf, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{UnixListener, UnixStream};
 pub use watched::Pollable;

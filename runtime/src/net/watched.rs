@@ -41,7 +41,23 @@ impl<T: AsFd> Watched<T> {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    pub(super) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.set_timeout(Direction::Read, timeout)
+    }
+
+    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.set_timeout(Direction::Write, timeout)
+    }
+
+    /// Waits as long as `other` does.
+    pub(super) fn copy_timeouts(&self, other: &Watched<T>) {
+        for (mine, theirs) in self.timeouts.iter().zip(&other.timeouts) {
+            // Relaxed, twice: a setting.
+            mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
         if timeout == Some(Duration::ZERO) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
