@@ -38,6 +38,8 @@
 //! destructor would abort the process. Whether this very coroutine unwinds, or another of the same thread that waits in the middle of its
 //! unwinding, `std::thread::panicking` cannot tell; in doubt it is deferred, until no coroutine of the thread waits so.
 //!
+//! **[`timeout`](crate::timeout())** is the same with a call as its target instead of the root.
+//!
 //! **Limits.** Unwinding cannot pass an `extern "C"` frame: the process aborts, so calls that may suspend below such a callback belong in
 //! [`mask`]. A destructor that waits for ever keeps its coroutine for ever. Built with `panic = "abort"` nothing can unwind, and `cancel`
 //! says so.
@@ -47,7 +49,8 @@ use std::panic;
 use std::thread::panicking;
 
 use crate::sched::worker;
-use crate::task::{Cancellation, Phase, Task, WaitState, word};
+use crate::task::{self, Cancellation, Interrupt, Phase, Task, WaitState, word};
+use crate::time::FrameId;
 
 /// Cancellation unwinds, and this program was built with `panic = "abort"`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,10 +101,10 @@ pub(crate) fn request(task: &'static Task) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// Unwinds if the current task is cancelled.
+/// Unwinds if the current task is cancelled, or a call of `timeout` in it is to be given up.
 #[inline(always)]
 pub(crate) fn check(me: &'static Task) {
-    if me.word.is_cancelled() {
+    if me.word.is_cancelled() || me.asks.get() & task::DUE != 0 {
         check_closely(me);
     }
 }
@@ -109,9 +112,24 @@ pub(crate) fn check(me: &'static Task) {
 #[cold]
 #[inline(never)]
 fn check_closely(me: &'static Task) {
-    if me.masks.get() == 0 && !panicking() {
+    if !panicking() && asked(me).is_some() {
         throw(me);
     }
+}
+
+/// Why the task is to unwind, if it is and no mask defers it; on its own thread.
+#[cold]
+pub(crate) fn asked(task: &'static Task) -> Option<Interrupt> {
+    if task.masks.get() == 0 && task.word.is_cancelled() {
+        return Some(Interrupt::Cancel);
+    }
+    target(task).map(|_| Interrupt::Timeout)
+}
+
+/// The call of `timeout` that is to be given up, as far as masks allow that.
+fn target(task: &'static Task) -> Option<FrameId> {
+    let is_due = task.asks.get() & task::DUE != 0;
+    is_due.then(|| worker::of(task).frames(|frames| frames.target(task))).flatten()
 }
 
 /// How a wait that begins now may end early.
@@ -125,8 +143,23 @@ pub(crate) fn phase(me: &'static Task) -> Phase {
 fn masked(me: &'static Task) -> Phase {
     if panicking() {
         worker::of(me).defer(me);
+        return Phase::Masked;
     }
-    Phase::Masked
+    phase_by_masks(me)
+}
+
+/// How a wait may end early beside which nobody unwinds; on the task's own thread.
+#[cold]
+pub(crate) fn phase_by_masks(task: &'static Task) -> Phase {
+    if task.masks.get() == 0 {
+        Phase::Interruptible
+    } else if task.asks.get() & task::HAS_FRAMES != 0
+        && worker::of(task).frames(|frames| frames.is_inside_masks(task))
+    {
+        Phase::InMask
+    } else {
+        Phase::Masked
+    }
 }
 
 /// Lets others run while somebody on this thread unwinds, this task perhaps: to them it is as one that waits in its unwinding.
@@ -147,12 +180,35 @@ pub(crate) fn is_alone_in_unwinding() -> bool {
     worker::current().is_none_or(|me| !worker::of(me).has_deferred())
 }
 
-/// Unwinds the current task.
+/// Unwinds the current task, which was [`asked`] to: to its root if it is cancelled, else to a call of `timeout`.
 #[cold]
 #[inline(never)]
 pub(crate) fn throw(me: &'static Task) -> ! {
-    if me.thrown.replace(true) {
-        worker::of(me).give_way(me);
+    let worker = worker::of(me);
+    let target = if asked(me) == Some(Interrupt::Timeout) { target(me) } else { None };
+    let again = match target {
+        Some(frame) => worker.frames(|frames| frames.throw(frame)),
+        None => me.asks.replace(me.asks.get() | task::THROWN) & task::THROWN != 0,
+    };
+    if again {
+        worker.give_way(me);
     }
-    panic::resume_unwind(Box::new(Cancellation(me.id())))
+    match target {
+        Some(frame) => panic::resume_unwind(Box::new(Expiry { task: me.id(), frame })),
+        None => panic::resume_unwind(Box::new(Cancellation(me.id()))),
+    }
+}
+
+/// The payload by which a task is unwound to a call of `timeout`, which it names.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    task: task::Id,
+    frame: FrameId,
+}
+
+impl Expiry {
+    /// Whether it is meant for this call, of this task.
+    pub(crate) fn is_of(&self, task: &'static Task, frame: FrameId) -> bool {
+        self.task == task.id() && self.frame == frame
+    }
 }

@@ -42,7 +42,7 @@
 //!   compiled without stack probes can step over a guard, and is the one exception.
 //!
 //! **Where to find what.** [`spawn()`], [`scope()`] and [`JoinSet`] start coroutines; [`chan`] and [`select!`] pass values; [`cancel`] ends
-//! coroutines early; [`sleep`] and [`interval`] wait for a time; [`net`] has sockets; [`wait()`] drives futures; [`blocking()`] takes
+//! coroutines early; [`sleep`] and [`interval`] wait for a time, [`timeout`] gives a call up; [`net`] has sockets; [`wait()`] drives futures; [`blocking()`] takes
 //! calls that block; [`Builder`] and [`Runtime`] run them, on this thread or on several; [`stack`] has the settings of stacks, [`raw`]
 //! the bare switch without a scheduler.
 //!
@@ -112,6 +112,7 @@ pub mod sync;
 mod sys;
 pub mod task;
 mod time;
+mod timeout;
 mod wait_list;
 
 pub use blocking::{block_in_place, blocking};
@@ -127,6 +128,7 @@ pub use set::JoinSet;
 pub use spawn::{JoinHandle, LocalJoinHandle, spawn, spawn_local};
 pub use task::JoinError;
 pub use time::{Interval, MissedTick, interval, sleep, sleep_until};
+pub use timeout::{TimeoutError, timeout};
 
 /// How many locked operations this OS thread has done in the runtime, in a debug build: for the test that holds us to the table above.
 #[doc(hidden)]

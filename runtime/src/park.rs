@@ -200,7 +200,7 @@ impl Wait {
             return true;
         }
         match interrupt {
-            Some(Interrupt::Cancel) => cancel::throw(task),
+            Some(Interrupt::Cancel | Interrupt::Timeout) => cancel::throw(task),
             Some(Interrupt::Deadline) => false,
             None => unreachable!("a wait ends by a claim or an interrupt"),
         }

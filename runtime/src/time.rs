@@ -7,16 +7,18 @@
 //!
 //! An [`Interval`] is arithmetic over `sleep_until` and nothing that the worker knows: whoever waits for no tick costs nothing.
 
+mod frames;
 mod heap;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::frames::{FrameId, Frames};
 use self::heap::Heap;
 use crate::metrics::Counters;
 use crate::park::Wait;
 use crate::sys;
-use crate::task::{Kind, Phase, Task};
+use crate::task::{Interrupt, Kind, Task};
 
 /// A point in time, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -193,11 +195,28 @@ impl Expected {
     }
 }
 
+/// What a deadline ends.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    Wait(Expected),
+    Call(FrameId),
+}
+
+impl Ends {
+    fn is_stale(&self, frames: &Frames) -> bool {
+        match self {
+            Ends::Wait(expected) => expected.is_stale(),
+            Ends::Call(frame) => !frames.is_open(*frame),
+        }
+    }
+}
+
 /// The deadlines of a worker's tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    heap: Heap<Expected>,
+    heap: Heap<Ends>,
     stale: usize,
+    frames: Frames,
 }
 
 /// Stale entries that are not worth a clean-up.
@@ -212,27 +231,50 @@ impl Deadlines {
     pub(crate) fn add(&mut self, task: &'static Task, at: Deadline) {
         // Relaxed: written by the owner alone.
         let epoch = task.epoch.load(Ordering::Relaxed);
-        self.heap.push(at.0, Expected { task, epoch });
+        self.heap.push(at.0, Ends::Wait(Expected { task, epoch }));
     }
 
     /// Notes that this wait has ended, by its deadline or otherwise.
     pub(crate) fn end(&mut self, task: &'static Task, by_deadline: bool) {
         // Relaxed, twice: as in `add`.
         task.epoch.store(task.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        if by_deadline {
-            return;
+        if !by_deadline {
+            self.one_more_stale();
         }
+    }
+
+    fn one_more_stale(&mut self) {
         self.stale += 1;
         if self.stale > FEW.max(self.heap.len() / 2) {
-            self.heap.retain(|expected| !expected.is_stale());
+            self.heap.retain(|ends| !ends.is_stale(&self.frames));
             self.stale = 0;
         }
     }
 
+    /// Notes that a call of `timeout` begins in `task`, on its own thread.
+    pub(crate) fn open(&mut self, task: &'static Task, at: Deadline) -> FrameId {
+        let frame = self.frames.open(task);
+        self.heap.push(at.0, Ends::Call(frame));
+        frame
+    }
+
+    /// Notes that it ends.
+    pub(crate) fn close(&mut self, frame: FrameId) {
+        let was_due = self.frames.close(frame);
+        if !was_due {
+            self.one_more_stale();
+        }
+    }
+
+    /// The calls that are under way.
+    pub(crate) fn frames(&mut self) -> &mut Frames {
+        &mut self.frames
+    }
+
     /// The next deadline.
     pub(crate) fn next(&mut self) -> Option<Deadline> {
-        while let Some((at, expected)) = self.heap.peek() {
-            if !expected.is_stale() {
+        while let Some((at, ends)) = self.heap.peek() {
+            if !ends.is_stale(&self.frames) {
                 return Some(Deadline(at));
             }
             self.heap.pop();
@@ -241,15 +283,26 @@ impl Deadlines {
         None
     }
 
-    /// Takes a task whose deadline has come by `now`, and counts it if it still waits.
-    pub(crate) fn due(&mut self, now: Deadline, counters: &Counters) -> Option<&'static Task> {
-        let at = self.next()?; // What it leaves at the top is not stale.
-        let task = self.heap.pop_due(now.0)?.task;
-        if matches!(task.wait.get().phase, Phase::Masked | Phase::Interruptible) {
-            counters.deadlines.bump();
-            counters.lateness_ns_max.raise(now.0 - at.0);
+    /// Takes a task for which a deadline has come by `now`, and which of its deadlines that is; counts it if it ends a wait or a call.
+    pub(crate) fn due(&mut self, now: Deadline, counters: &Counters) -> Option<(&'static Task, Interrupt)> {
+        loop {
+            let at = self.next()?; // What it leaves at the top is not stale.
+            let (task, why) = match self.heap.pop_due(now.0)? {
+                Ends::Wait(Expected { task, .. }) => (task, Some(Interrupt::Deadline)),
+                Ends::Call(frame) => {
+                    let (task, allowed) = self.frames.is_due(frame);
+                    // Deferred, it is thrown by the first suspension point that may.
+                    (task, allowed.then_some(Interrupt::Timeout))
+                }
+            };
+            if why == Some(Interrupt::Timeout) || task.wait.get().phase.allows(Interrupt::Deadline) {
+                counters.deadlines.bump();
+                counters.lateness_ns_max.raise(now.0 - at.0);
+            }
+            if let Some(why) = why {
+                return Some((task, why));
+            }
         }
-        Some(task)
     }
 
     pub(crate) fn now() -> Deadline {

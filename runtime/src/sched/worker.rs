@@ -42,6 +42,7 @@ use super::queue::Fifo;
 use super::ring::Ring;
 use super::scheduler::{Scheduler, Settings};
 use crate::arch;
+use crate::cancel;
 use crate::local;
 use crate::metrics::Counters;
 use crate::park::Waiter;
@@ -51,7 +52,7 @@ use crate::stack::pool::Magazine;
 use crate::stack::{Class, arena, overflow};
 use crate::sys;
 use crate::task::{self, Interrupt, Phase, Records, Task, WaitState};
-use crate::time::{Deadline, Deadlines};
+use crate::time::{Deadline, Deadlines, FrameId, Frames};
 
 thread_local! {
     /// The worker of this OS thread. Read only off the arena's stacks, through [`of_thread`].
@@ -523,6 +524,22 @@ impl Worker {
         self.watch.expect(deadline.ns());
     }
 
+    /// Notes that the current task begins a call of `timeout`.
+    pub(crate) fn open_frame(&self, me: &'static Task, deadline: Deadline) -> FrameId {
+        self.watch.expect(deadline.ns());
+        self.deadlines.borrow_mut().open(me, deadline)
+    }
+
+    /// Notes that it ends.
+    pub(crate) fn close_frame(&self, frame: FrameId) {
+        self.deadlines.borrow_mut().close(frame);
+    }
+
+    /// What `ask` says about the calls of `timeout` that are under way.
+    pub(crate) fn frames<T>(&self, ask: impl FnOnce(&mut Frames) -> T) -> T {
+        ask(self.deadlines.borrow_mut().frames())
+    }
+
     /// Notes that the wait of the current task has ended.
     pub(crate) fn expect_no_more(&self, me: &'static Task, interrupt: Option<Interrupt>) {
         self.deadlines.borrow_mut().end(me, interrupt == Some(Interrupt::Deadline));
@@ -600,26 +617,27 @@ impl Worker {
         let now = Deadlines::now();
         let due = || self.deadlines.borrow_mut().due(now, &self.counters);
         if !self.hurried.take() {
-            while let Some(task) = due() {
-                self.interrupt(task, Interrupt::Deadline);
+            while let Some((task, why)) = due() {
+                self.interrupt(task, why);
             }
             return;
         }
-        let due = std::iter::from_fn(due).filter(|task| end_wait(task, Interrupt::Deadline));
+        let due = std::iter::from_fn(due).filter(|(task, why)| end_wait(task, *why));
         let in_order: Vec<_> = due.collect();
-        for task in in_order.into_iter().rev() {
+        for (task, _) in in_order.into_iter().rev() {
             // SAFETY: a live task has a place, and one that waited is in no queue.
             unsafe { self.queue.push_front(task) };
         }
     }
 
+    /// Nobody on this thread unwinds any more: a wait that was deferred for that reason is so only by its masks.
     fn allow_cancel(&self, task: &'static Task) {
         let mut state = task.wait.get();
-        if state.phase == Phase::Masked && task.masks.get() == 0 {
-            state.phase = Phase::Interruptible;
+        if state.phase == Phase::Masked {
+            state.phase = cancel::phase_by_masks(task);
             task.wait.set(state);
-            if task.word.is_cancelled() {
-                self.interrupt(task, Interrupt::Cancel);
+            if let Some(why) = cancel::asked(task) {
+                self.interrupt(task, why);
             }
         }
     }
@@ -1099,11 +1117,7 @@ impl Worker {
 /// Makes a task runnable whose wait allows that it ends without a claim, and says whether it did. Then it is in no queue.
 #[must_use = "it is in no queue"]
 fn end_wait(task: &'static Task, why: Interrupt) -> bool {
-    let allowed = match task.wait.get().phase {
-        Phase::Interruptible => true,
-        Phase::Masked => why == Interrupt::Deadline,
-        Phase::Waits | Phase::Runnable => false,
-    };
+    let allowed = task.wait.get().phase.allows(why);
     if allowed {
         task.waits_no_more();
         task.wait.set(WaitState { phase: Phase::Runnable, woken: false, interrupt: Some(why) });

@@ -304,6 +304,12 @@ pub(crate) enum Occupant {
     Task(*const ()),
 }
 
+/// Whether this code runs in a raw coroutine.
+pub(crate) fn is_in_raw() -> bool {
+    // Relaxed: whoever runs on a stack wrote its entry on the same OS thread.
+    entry(arch::stack_pointer()).is_some_and(|entry| entry.load(Ordering::Relaxed) & RAW != 0)
+}
+
 /// The coroutine this code runs in, found from the stack pointer alone.
 #[inline(always)]
 pub(crate) fn occupant() -> Occupant {

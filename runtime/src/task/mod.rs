@@ -9,7 +9,7 @@
 //!
 //! - set by `spawn` before the record is shared, then constant until it is recycled: `id`, `name`, `body`; and `worker`, if `spawn`
 //!   chooses one, else it is set at the first run, before ASSIGNED;
-//! - changed by the owning OS thread only, that is the one whose worker the task belongs to: `sp`, `slot`, `wait`, and `payload` until
+//! - changed by the owning OS thread only, that is the one whose worker the task belongs to: `sp`, `slot`, `masks`, `asks`, `wait`, and `payload` until
 //!   the task ends, when it passes to whoever holds the handle;
 //! - atomics, for everybody: `token`, `word`, `references`, `link`; and `kind`, `site` and `epoch`, which only the owner writes.
 //!
@@ -233,7 +233,9 @@ pub(crate) enum Phase {
     Waits,
     /// Waits, until its waiter is claimed or its deadline comes.
     Masked,
-    /// Waits, until its waiter is claimed, its deadline comes or it is cancelled.
+    /// Waits, until its waiter is claimed, its deadline comes or the time of a `timeout` that began inside the mask.
+    InMask,
+    /// Waits, until its waiter is claimed, its deadline comes, the time of a `timeout`, or it is cancelled.
     Interruptible,
 }
 
@@ -244,6 +246,20 @@ pub(crate) enum Interrupt {
     Deadline,
     /// The task was cancelled.
     Cancel,
+    /// A call of `timeout` is to be given up.
+    Timeout,
+}
+
+impl Phase {
+    /// Whether the wait may end for this reason.
+    pub(crate) fn allows(self, why: Interrupt) -> bool {
+        match self {
+            Phase::Interruptible => true,
+            Phase::InMask => why != Interrupt::Cancel,
+            Phase::Masked => why == Interrupt::Deadline,
+            Phase::Waits | Phase::Runnable => false,
+        }
+    }
 }
 
 impl WaitState {
@@ -271,20 +287,20 @@ pub(crate) struct Task {
     pub(crate) word: Word,
     /// Next in a worker's inbox, or in a list of free records.
     pub(crate) link: AtomicPtr<Task>,
-    id: AtomicU64,
-    /// Written under [`NAMES`], so that reports may read it from any thread; while the task is one it does not change.
-    ///
-    /// Boxed twice: one word here, and most coroutines have no name.
-    name: UnsafeCell<Option<Box<Box<str>>>>,
-    body: Cell<Option<&'static Body>>,
     /// The stack: its class from the start, its number from the first run to the end.
     number: Cell<u32>,
     class: Cell<Class>,
     holds: Cell<Holds>,
     /// Depth of `cancel::mask`.
     pub(crate) masks: Cell<u8>,
-    /// A cancellation was thrown before, and swallowed.
-    pub(crate) thrown: Cell<bool>,
+    /// [`DUE`], [`HAS_FRAMES`], [`THROWN`]. On the line of `word`, as each suspension point looks at both.
+    pub(crate) asks: Cell<u8>,
+    id: AtomicU64,
+    body: Cell<Option<&'static Body>>,
+    /// Written under [`NAMES`], so that reports may read it from any thread; while the task is one it does not change.
+    ///
+    /// Boxed twice: one word here, and most coroutines have no name.
+    name: UnsafeCell<Option<Box<Box<str>>>>,
     pub(crate) wait: Cell<WaitState>,
     kind: AtomicU8,
     /// Counts the waits with a deadline, over all tasks that had this record: names one in the list of deadlines.
@@ -292,6 +308,13 @@ pub(crate) struct Task {
     site: AtomicPtr<Location<'static>>,
     payload: UnsafeCell<[MaybeUninit<u64>; PAYLOAD_WORDS]>,
 }
+
+/// In `asks`: a call of `timeout` is to be given up.
+pub(crate) const DUE: u8 = 1;
+/// In `asks`: a call of `timeout` is under way.
+pub(crate) const HAS_FRAMES: u8 = 1 << 1;
+/// In `asks`: a cancellation was thrown before, and swallowed.
+pub(crate) const THROWN: u8 = 1 << 2;
 
 /// The payload by which a cancelled coroutine is unwound; names the coroutine, so that no other takes it for its own.
 pub(crate) struct Cancellation(pub(crate) Id);
@@ -372,7 +395,7 @@ impl Task {
             class: Cell::new(Class::ALL[0]),
             holds: Cell::new(Holds::Nothing),
             masks: Cell::new(0),
-            thrown: Cell::new(false),
+            asks: Cell::new(0),
             wait: Cell::new(WaitState::NONE),
             kind: AtomicU8::new(Kind::None as u8),
             epoch: AtomicU32::new(0),
@@ -420,7 +443,7 @@ impl Task {
         self.references.store(2, Ordering::Relaxed);
         self.waits_no_more();
         self.masks.set(0);
-        self.thrown.set(false);
+        self.asks.set(0);
         self.id.store(id, Ordering::Relaxed);
         if name.is_some() {
             let _names = names();
