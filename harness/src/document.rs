@@ -3,8 +3,9 @@
 use crate::contender::{Contender, Kind};
 use crate::error::{Error, Result};
 use crate::parent::Fault;
-use crate::plan::{Group, Plan};
+use crate::plan::{Group, Method, Plan};
 use crate::run::Outcome;
+use crate::served;
 use crate::stats::{self, Interval};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,7 +39,10 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
         let look = last_look(plan, blocks.len());
         for contender in &group.contenders {
             let cell = measured_cell(group, contender, &blocks, look, outcome);
-            warnings.extend(hidden_switches(&cell, contender));
+            warnings.extend(match group.method() {
+                Method::Served => busy_client(group, &cell),
+                _ => hidden_switches(&cell, contender),
+            });
             cells.push(cell);
         }
         for refused in &group.refused {
@@ -83,7 +87,7 @@ fn blank_cell(group: &Group<'_>, contender: &str) -> Cell {
         placement: group.placement.clone(),
         status: Status::Skipped,
         reason: None,
-        primary: group.method().primary().into(),
+        primary: group.primary().into(),
         metrics: BTreeMap::new(),
         ledger: None,
         counters: BTreeMap::new(),
@@ -141,7 +145,11 @@ fn metric(
     stopped: Stopped,
 ) -> Metric {
     let definition = group.definition;
-    let unit = definition.beside.get(name).map_or(&definition.unit, |beside| &beside.unit);
+    let declared = definition.beside.get(name).map_or(&definition.unit, |beside| &beside.unit);
+    let (unit, better) = match served::beside(name) {
+        Some(known) if group.method() == Method::Served => known,
+        _ => (declared.as_str(), definition.better),
+    };
     let samples: Vec<Sample> = records
         .iter()
         .filter_map(|(block, record)| Some(Sample { block: *block, value: *record.values.get(name)? }))
@@ -151,8 +159,8 @@ fn metric(
     let minima = records.iter().filter_map(|(_, record)| record.minima.get(name).copied());
     let others = group.contenders.iter().filter(|other| other.id() != contender.id());
     Metric {
-        unit: unit.clone(),
-        better: definition.better,
+        unit: unit.to_owned(),
+        better,
         minimum: minima.reduce(f64::min),
         samples,
         estimate: interval.map(|Interval { median, low, high, level }| Estimate {
@@ -178,7 +186,7 @@ fn ratio(
 ) -> Option<Ratio> {
     let log = |block: &&BlockRecord| {
         let (a, b) = (of_contender(block, contender)?, of_contender(block, to)?);
-        if block.workers.len() == 2 && metric == group.method().primary() && !a.minima.is_empty() {
+        if block.workers.len() == 2 && metric == group.primary() && !a.minima.is_empty() {
             let order: Vec<usize> = block.order.bytes().map(|letter| usize::from(letter - b'A')).collect();
             let first_is_a = block.workers.first().is_some_and(|w| w.contender == contender);
             let order: Vec<usize> = order.iter().map(|who| who ^ usize::from(!first_is_a)).collect();
@@ -217,6 +225,23 @@ fn typical_memory(records: &[(u32, &WorkerRecord)]) -> Option<Memory> {
     let mut bills: Vec<&Memory> = records.iter().filter_map(|(_, record)| record.memory.as_ref()).collect();
     bills.sort_by(|a, b| a.per_unit_bytes.total.total_cmp(&b.per_unit_bytes.total));
     bills.get(bills.len().checked_sub(1)? / 2).copied().cloned()
+}
+
+/// Where a load has no time left, the rate is its own and says little of the server.
+fn busy_client(group: &Group<'_>, cell: &Cell) -> Option<String> {
+    const BUSY: f64 = 0.9;
+    let middle = |name: &str| {
+        let samples = cell.metrics.get(name)?.samples.iter().map(|s| s.value);
+        stats::Sample::new(samples).map(|samples| samples.median())
+    };
+    let share = served::client_share(middle)?;
+    (group.placement == "one-core" && share > BUSY).then(|| {
+        format!(
+            "{}: the load is the bottleneck, {:.0} % of its CPU: compare what a CPU second of the server does, not the rate",
+            cell.id,
+            share * 100.0
+        )
+    })
 }
 
 /// Units that the kernel does not see must not cost switches of the kernel's: that would be their hidden price.

@@ -3,7 +3,7 @@
 use crate::contender::Contender;
 use crate::counters::{Attached, Event};
 use crate::pin::Pinned;
-use crate::protocol::{Identity, Prepare, Reply, Request, Sample};
+use crate::protocol::{Identity, Prepare, Reply, Request, Sample, Served};
 use crate::sys;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -85,6 +85,7 @@ impl<'a> Worker<'a> {
     ) -> Result<(Worker<'a>, Vec<Attached>), Fault> {
         let mut command = Command::new(host.executable);
         command.arg("worker");
+        let shim = contender.folder.is_some();
         match contender.command() {
             None => {
                 command.args(["--contender", contender.id()]);
@@ -96,8 +97,25 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        let cannot =
-            |what: &str, e: io::Error| Fault::failed(format!("cannot {what} {}: {e}", contender.id()));
+        Worker::spawn(host, command, contender.id(), shim, cpus, sets)
+    }
+
+    /// Starts the load generator on `cpus` and exchanges hellos.
+    pub fn load(host: Host<'a>, cpus: &[usize]) -> Result<Worker<'a>, Fault> {
+        let mut command = Command::new(host.executable);
+        command.arg("load");
+        Worker::spawn(host, command, crate::load::ID, false, cpus, &[]).map(|(worker, _)| worker)
+    }
+
+    fn spawn(
+        host: Host<'a>,
+        mut command: Command,
+        id: &str,
+        shim: bool,
+        cpus: &[usize],
+        sets: &[Vec<Event>],
+    ) -> Result<(Worker<'a>, Vec<Attached>), Fault> {
+        let cannot = |what: &str, e: io::Error| Fault::failed(format!("cannot {what} {id}: {e}"));
         let errors = tempfile::tempfile().map_err(|e| cannot("keep the standard error of", e))?;
         let kept = errors.try_clone().map_err(|e| cannot("keep the standard error of", e))?;
         // In a group of its own: Ctrl-C at the terminal is for the parent, which ends its workers itself.
@@ -113,11 +131,11 @@ impl<'a> Worker<'a> {
         let mut worker = Worker { host, child, requests, replies, pending: Vec::new(), errors };
         let attach = |events: &Vec<Event>| Attached::to(worker.pid(), events);
         let attached = sets.iter().map(attach).collect::<io::Result<_>>().map_err(|e| cannot("count", e))?;
-        if contender.folder.is_some() {
+        if shim {
             // The shim waits for one byte, so that the counters are there before the contender is.
             worker.requests.write_all(b"\n").map_err(|e| cannot("start", e))?;
         }
-        worker.hello(contender.id())?;
+        worker.hello(id)?;
         Ok((worker, attached))
     }
 
@@ -142,10 +160,10 @@ impl<'a> Worker<'a> {
         sys::process_cpu_time(self.pid()).unwrap_or_default()
     }
 
-    /// Gets the worker ready for a cell, or learns why it cannot.
-    pub fn prepare(&mut self, cell: Prepare) -> Result<(), Fault> {
+    /// Gets the worker ready for a cell, or learns why it cannot. A server says where it listens.
+    pub fn prepare(&mut self, cell: Prepare) -> Result<Option<String>, Fault> {
         match self.ask(&Request::Prepare(cell))? {
-            Reply::Ready { .. } => Ok(()),
+            Reply::Ready { address } => Ok(address),
             Reply::Unsupported { reason } => Err(Fault { status: Status::Unsupported, reason }),
             other => Err(Fault::failed(format!("answered prepare with `{other}`"))),
         }
@@ -165,16 +183,29 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Ends the worker in good order.
-    pub fn finish(mut self) -> Result<(), Fault> {
-        match self.ask(&Request::Finish)? {
-            Reply::Done => {}
-            other => return Err(Fault::failed(format!("answered finish with `{other}`"))),
+    /// How the worker ended, if it did while nobody spoke to it. Its connections close a little before its end can be seen.
+    pub fn ended(&mut self) -> Option<Fault> {
+        const BETWEEN: Duration = Duration::from_millis(200);
+        let deadline = Instant::now() + BETWEEN;
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return Some(self.death("while it served"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        None
+    }
+
+    /// Ends the worker in good order; a server or a load says how much it served.
+    pub fn finish(mut self) -> Result<Option<Served>, Fault> {
+        let served = match self.ask(&Request::Finish)? {
+            Reply::Done(served) => served,
+            other => return Err(Fault::failed(format!("answered finish with `{other}`"))),
+        };
         let deadline = Instant::now() + self.host.timeout;
         while Instant::now() < deadline {
             match self.child.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) if status.success() => return Ok(served),
                 Ok(Some(status)) => {
                     return Err(Fault::failed(format!("said done, then ended with {status}")));
                 }
@@ -191,7 +222,7 @@ impl<'a> Worker<'a> {
             return Err(Fault::failed(format!("spoke out of turn: `{}`", shortened(&noise))));
         }
         if self.requests.write_all(format!("{request}\n").as_bytes()).is_err() {
-            return Err(self.death(request));
+            return Err(self.death(&in_verb(request)));
         }
         let line = self.line(request)?;
         Reply::parse(&line).map_err(|e| {
@@ -232,7 +263,7 @@ impl<'a> Worker<'a> {
                 Err(e) => return Err(Fault::failed(format!("cannot wait for a reply: {e}"))),
             }
             match self.replies.read(&mut chunk) {
-                Ok(0) => return Err(self.death(request)),
+                Ok(0) => return Err(self.death(&in_verb(request))),
                 Ok(n) => self.pending.extend_from_slice(&chunk[..n]),
                 Err(e) => return Err(Fault::failed(format!("cannot read a reply: {e}"))),
             }
@@ -240,7 +271,7 @@ impl<'a> Worker<'a> {
     }
 
     /// How the worker died, with the end of what it said on standard error.
-    fn death(&mut self, request: &Request) -> Fault {
+    fn death(&mut self, when: &str) -> Fault {
         let deadline = Instant::now() + Duration::from_secs(1);
         let status = loop {
             match self.child.try_wait() {
@@ -261,10 +292,8 @@ impl<'a> Worker<'a> {
         let _ = (&self.errors).take(1 << 20).read_to_end(&mut said);
         let said = String::from_utf8_lossy(&said);
         let said = shortened(said.trim());
-        let verb = request.to_string();
-        let verb = verb.split(' ').next().unwrap_or_default();
         let what = if said.is_empty() { String::new() } else { format!(": {said}") };
-        Fault::failed(format!("the worker {how} in `{verb}`{what}"))
+        Fault::failed(format!("the worker {how} {when}{what}"))
     }
 }
 
@@ -274,6 +303,12 @@ impl Drop for Worker<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Which request a worker did not survive.
+fn in_verb(request: &Request) -> String {
+    let line = request.to_string();
+    format!("in `{}`", line.split(' ').next().unwrap_or_default())
 }
 
 /// The end of a text, where the reason usually is.

@@ -44,7 +44,11 @@ impl Cpus {
             "cross-core" if self.0.len() < 2 => {
                 Err(format!("cross-core needs two CPUs; allowed: {}", format_list(&self.0)))
             }
-            "cross-core" => Ok(vec![last, self.0[0]]),
+            "one-core" if self.0.len() < 2 => Err(format!(
+                "one-core needs a CPU for the server and one for the load; allowed: {}",
+                format_list(&self.0)
+            )),
+            "cross-core" | "one-core" => Ok(vec![last, self.0[0]]),
             "all-cores" | "free" => Ok(self.0.iter().rev().copied().collect()),
             other => Err(format!("placement {other} is not part of this version")),
         }
@@ -145,9 +149,11 @@ mod tests {
         let cpus = Cpus(vec![0, 1, 5]);
         assert_eq!(cpus.of_placement("same-core"), Ok(vec![5]));
         assert_eq!(cpus.of_placement("cross-core"), Ok(vec![5, 0]));
+        assert_eq!(cpus.of_placement("one-core"), Ok(vec![5, 0]));
         assert_eq!(cpus.of_placement("all-cores"), Ok(vec![5, 1, 0]));
         assert_eq!(cpus.aside(&[5]), [0, 1]);
         assert!(Cpus(vec![3]).of_placement("cross-core").unwrap_err().contains("allowed: 3"));
+        assert!(Cpus(vec![3]).of_placement("one-core").unwrap_err().contains("the load; allowed: 3"));
         assert_eq!(Cpus(vec![3]).aside(&[3]), [3]);
     }
 

@@ -22,6 +22,8 @@ pub struct Profile {
     pub slices: usize,
     /// Length of a slice.
     pub slice: Duration,
+    /// Slices of a load, and the length of each.
+    pub loads: (usize, Duration),
     /// Blocks at which an interval may be looked at; the last is the cap. Fixed beforehand, since looking
     /// whenever one likes is how an interval loses its level.
     pub looks: &'static [u32],
@@ -36,6 +38,7 @@ const PROFILES: [Profile; 4] = [
         name: "smoke",
         slices: 1,
         slice: Duration::from_millis(5),
+        loads: (1, Duration::from_millis(20)),
         looks: &[1],
         width: None,
         budget: None,
@@ -44,6 +47,7 @@ const PROFILES: [Profile; 4] = [
         name: "quick",
         slices: 16,
         slice: Duration::from_millis(6),
+        loads: (1, Duration::from_secs(1)),
         looks: &[6, 9, 12],
         width: Some(0.05),
         // Three minutes, less the block in flight when it is spent and the page.
@@ -53,6 +57,7 @@ const PROFILES: [Profile; 4] = [
         name: "standard",
         slices: 32,
         slice: Duration::from_millis(6),
+        loads: (1, Duration::from_secs(1)),
         looks: &[20],
         width: None,
         budget: Some(Duration::from_mins(20)),
@@ -61,6 +66,7 @@ const PROFILES: [Profile; 4] = [
         name: "full",
         slices: 64,
         slice: Duration::from_millis(6),
+        loads: (4, Duration::from_secs(1)),
         looks: &[40],
         width: None,
         budget: None,
@@ -89,19 +95,17 @@ pub enum Method {
     Slices,
     /// A parked population that grows, weighed.
     Population,
+    /// A server under the load generator, whose slices are timed.
+    Served,
 }
 
 impl Method {
-    /// A definition's method follows from the unit of its answer.
+    /// A definition's method follows from its model, or from the unit of its answer.
     pub fn of(definition: &Definition) -> Method {
-        if definition.unit.starts_with("bytes/") { Method::Population } else { Method::Slices }
-    }
-
-    /// Name of the metric that answers the question.
-    pub fn primary(self) -> &'static str {
-        match self {
-            Method::Slices => "time",
-            Method::Population => "bytes",
+        match (definition.model.as_str(), definition.unit.as_str()) {
+            ("echo", _) => Method::Served,
+            (_, unit) if unit.starts_with("bytes/") => Method::Population,
+            _ => Method::Slices,
         }
     }
 }
@@ -145,6 +149,16 @@ impl Group<'_> {
     /// How it is measured.
     pub fn method(&self) -> Method {
         Method::of(self.definition)
+    }
+
+    /// Name of the metric that answers the question.
+    pub fn primary(&self) -> &'static str {
+        match self.method() {
+            Method::Slices => "time",
+            Method::Population => "bytes",
+            Method::Served if self.definition.unit == "requests/s" => "rate",
+            Method::Served => "p99",
+        }
     }
 
     /// A numeric parameter, or what the definition gives for the values of the parameters.

@@ -81,8 +81,17 @@ pub enum Reply {
     },
     /// To `slice`.
     Sample(Sample),
-    /// To `finish`.
-    Done,
+    /// To `finish`; who served or loaded says how much.
+    Done(Option<Served>),
+}
+
+/// What went between a server and its load in the life of either: both must say the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// Connections that the server accepted; of the load, that it made.
+    pub accepted: u64,
+    /// Requests that the server answered; of the load, whose answers it has seen.
+    pub answered: u64,
 }
 
 /// Who a worker is.
@@ -119,6 +128,14 @@ pub struct Sample {
     pub parked: Option<u64>,
     /// Resident bytes of the units' stacks, by the worker's own mincore.
     pub user_stack_bytes: Option<u64>,
+    /// Requests sent, by a load.
+    pub sent: Option<u64>,
+    /// Requests answered right, by a load.
+    pub answered: Option<u64>,
+    /// Bytes that came back to a load.
+    pub bytes: Option<u64>,
+    /// CPU time of a load in the slice.
+    pub cpu_ns: Option<u64>,
 }
 
 /// A line that is not of the protocol.
@@ -264,6 +281,10 @@ impl fmt::Display for Reply {
                     ("base_ns", s.base_ns),
                     ("parked", s.parked),
                     ("user_stack_bytes", s.user_stack_bytes),
+                    ("sent", s.sent),
+                    ("answered", s.answered),
+                    ("bytes", s.bytes),
+                    ("cpu_ns", s.cpu_ns),
                 ];
                 for (key, value) in optional {
                     if let Some(value) = value {
@@ -275,7 +296,10 @@ impl fmt::Display for Reply {
                 }
                 write!(f, " check={}", s.check)
             }
-            Reply::Done => f.write_str("done"),
+            Reply::Done(None) => f.write_str("done"),
+            Reply::Done(Some(Served { accepted, answered })) => {
+                write!(f, "done accepted={accepted} answered={answered}")
+            }
         }
     }
 }
@@ -311,8 +335,15 @@ impl Reply {
                 },
                 parked: line.optional_count("parked")?,
                 user_stack_bytes: line.optional_count("user_stack_bytes")?,
+                sent: line.optional_count("sent")?,
+                answered: line.optional_count("answered")?,
+                bytes: line.optional_count("bytes")?,
+                cpu_ns: line.optional_count("cpu_ns")?,
             })),
-            "done" => Ok(Reply::Done),
+            "done" => Ok(Reply::Done(match line.optional_count("accepted")? {
+                None => None,
+                Some(accepted) => Some(Served { accepted, answered: line.count("answered")? }),
+            })),
             other => Err(ProtocolError(format!("unknown reply `{other}`"))),
         }
     }
@@ -357,6 +388,10 @@ mod tests {
             latencies_ns: vec![8, 9],
             parked: Some(10),
             user_stack_bytes: Some(11),
+            sent: Some(12),
+            answered: Some(13),
+            bytes: Some(14),
+            cpu_ns: Some(15),
         };
         let replies = [
             Reply::Hello(Identity {
@@ -369,7 +404,8 @@ mod tests {
             Reply::Unsupported { reason: "no %41 here: ünïcode\nand a line".into() },
             Reply::Sample(full),
             Reply::Sample(Sample::default()),
-            Reply::Done,
+            Reply::Done(None),
+            Reply::Done(Some(Served { accepted: 16, answered: 17 })),
         ];
         for reply in replies {
             let line = reply.to_string();

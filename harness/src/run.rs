@@ -19,6 +19,7 @@ use crate::parent::{Fault, Host, Worker};
 use crate::pin::{Cpus, Pinned};
 use crate::plan::{Group, Method, Plan, letters, order};
 use crate::protocol::{Prepare, Sample};
+use crate::served::{self, Pair as Served};
 use crate::stats;
 use fastrand::Rng;
 use std::collections::BTreeMap;
@@ -214,27 +215,18 @@ impl<'a> Run<'a> {
 
     /// How many iterations fill a slice.
     fn calibrated(&self, group: &Group<'_>, contender: &Contender) -> std::result::Result<u64, Fault> {
-        let target = self.plan.profile.slice;
-        let (mut worker, _) = self.start(group, contender, &[])?;
-        let mut iterations = 1;
-        loop {
-            let (sample, _) = worker.slice(iterations)?;
-            let elapsed = Duration::from_nanos(sample.elapsed_ns);
-            // Half a slice is long enough for the rest to be a rule of three.
-            if elapsed * 2 >= target {
-                let factor = target.as_secs_f64() / elapsed.as_secs_f64();
-                iterations = scaled(iterations, factor).max(1);
-                break;
-            }
-            if iterations >= 1 << 40 {
-                return Err(Fault::failed(format!(
-                    "{iterations} iterations take {elapsed:?}: no work is done"
-                )));
-            }
-            let factor = target.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
-            // At most eightfold at a time: the first iterations of a worker are slower than the rest.
-            iterations = scaled(iterations, factor.clamp(2.0, 8.0));
+        if group.method() == Method::Served {
+            // A tenth of a slice is as good a measure, and a second is long.
+            let tenth = self.plan.profile.loads.1 / LOAD_PARTS;
+            let (mut pair, _) = Served::start(self.with.host, group, contender, &[])?;
+            let one_each = ["connections", "active"].iter().find_map(|name| group.number(name)).unwrap_or(1);
+            let iterations =
+                filling(tenth, one_each, |n| Ok(pair.slice(group, contender, n)?.sample.elapsed_ns))?;
+            pair.finish()?;
+            return Ok(iterations * u64::from(LOAD_PARTS));
         }
+        let (mut worker, _) = self.start(group, contender, &[])?;
+        let iterations = filling(self.plan.profile.slice, 1, |n| Ok(worker.slice(n)?.0.elapsed_ns))?;
         worker.finish()?;
         Ok(iterations)
     }
@@ -251,10 +243,23 @@ impl<'a> Run<'a> {
         if sets.is_empty() {
             return Ok(found);
         }
+        if group.method() == Method::Served {
+            let (mut pair, mut attached) = Served::start(self.with.host, group, contender, &sets)?;
+            let part = iterations.div_ceil(u64::from(LOAD_PARTS));
+            for set in &mut attached {
+                let (taken, pairs) = around(set, || pair.slice(group, contender, part))?;
+                for (event, before, after) in pairs {
+                    let counter = counters::counted(before, after, ledger::divisor(group, &taken.sample)?);
+                    found.counters.insert(event.name.to_owned(), counter);
+                }
+            }
+            pair.finish()?;
+            return Ok(found);
+        }
         let (mut worker, mut attached) = self.start(group, contender, &sets)?;
         slice(group, contender, &mut worker, iterations)?;
         for set in &mut attached {
-            let (sample, pairs) = around(set, &mut worker, iterations)?;
+            let ((sample, _), pairs) = around(set, || worker.slice(iterations))?;
             let operations = ledger::divisor(group, &sample)?;
             for (event, before, after) in pairs {
                 let counter = counters::counted(before, after, operations);
@@ -324,6 +329,7 @@ impl<'a> Run<'a> {
             let record = match group.method() {
                 Method::Slices => self.block_of_slices(group, block, &mut rng)?,
                 Method::Population => self.block_of_populations(group, block, &mut rng)?,
+                Method::Served => self.block_of_loads(group, block, &mut rng)?,
             };
             if self.interrupted() {
                 return Ok(()); // The block in flight is lost, no other.
@@ -370,6 +376,32 @@ impl<'a> Run<'a> {
         }
         let contamination = before.until(Disturbance::read(&group.cpus, pids(&seats)), idle_cpu);
         let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
+        Ok(block_record(group, block, &order, workers, contamination))
+    }
+
+    /// One fresh server and its load at a time, contenders in random order: what waits would keep its connections, and the kernel's memory.
+    fn block_of_loads(&self, group: &Group<'a>, block: u32, rng: &mut Rng) -> Result<BlockRecord> {
+        let _aside = self.stand_aside(group)?;
+        let competitors = self.competitors(group);
+        let mut order: Vec<usize> = (0..competitors.len()).collect();
+        rng.shuffle(&mut order);
+        let before = Disturbance::read(&group.cpus, []);
+        let mut workers: Vec<WorkerRecord> = competitors.iter().map(|c| empty_record(c, 1)).collect();
+        for &turn in &order {
+            if self.interrupted() {
+                break;
+            }
+            let contender = competitors[turn];
+            let iterations = self.iterations.get(&group.cell(contender.id())).copied().unwrap_or(1);
+            let slices = self.plan.profile.loads.0;
+            let record = served::measured(self.with.host, group, contender, iterations, slices);
+            workers[turn] = record.unwrap_or_else(|fault| WorkerRecord {
+                status: fault.status,
+                reason: Some(fault.reason),
+                ..empty_record(contender, iterations)
+            });
+        }
+        let contamination = before.until(Disturbance::read(&group.cpus, []), Duration::ZERO);
         Ok(block_record(group, block, &order, workers, contamination))
     }
 
@@ -440,7 +472,7 @@ impl<'a> Run<'a> {
     /// or without one of the median. `None` before the first look.
     fn width(&self, group: &Group<'a>) -> Option<f64> {
         let competitors = self.competitors(group);
-        let metric = group.method().primary();
+        let metric = group.primary();
         let logs = |a: &Contender, b: Option<&Contender>| {
             let blocks = self.outcome.blocks_of(group);
             let value = |block: &BlockRecord, who: &Contender| {
@@ -515,7 +547,7 @@ impl<'a> Seat<'a> {
 
     fn record(self, group: &Group<'_>) -> WorkerRecord {
         let finished = self.worker.and_then(Worker::finish);
-        let record = finished.and_then(|()| measured(group, self.contender, self.iterations, &self.samples));
+        let record = finished.and_then(|_| measured(group, self.contender, self.iterations, &self.samples));
         record.unwrap_or_else(|fault| WorkerRecord {
             status: fault.status,
             reason: Some(fault.reason),
@@ -536,7 +568,7 @@ fn waiting_cpu_time(seats: &[Seat<'_>], turn: usize) -> Duration {
     waiting.filter_map(|(_, seat)| seat.running()).map(Worker::cpu_time).sum()
 }
 
-fn empty_record(contender: &Contender, iterations: u64) -> WorkerRecord {
+pub(crate) fn empty_record(contender: &Contender, iterations: u64) -> WorkerRecord {
     WorkerRecord {
         contender: contender.id().to_owned(),
         iterations,
@@ -593,14 +625,40 @@ fn repeated<T>(
     result
 }
 
-fn around(
+/// What a set of counters saw of a slice.
+fn around<T>(
     set: &mut Attached,
-    worker: &mut Worker<'_>,
-    iterations: u64,
-) -> std::result::Result<(Sample, Vec<Pair>), Fault> {
-    let counted = set.around(|| worker.slice(iterations));
+    slice: impl FnOnce() -> std::result::Result<T, Fault>,
+) -> std::result::Result<(T, Vec<Pair>), Fault> {
+    let counted = set.around(slice);
     let (slice, pairs) = counted.map_err(|e| Fault::failed(format!("cannot read the counters: {e}")))?;
-    Ok((slice?.0, pairs))
+    Ok((slice?, pairs))
+}
+
+/// A slice of a load is a second; what needs no such length takes one in so many parts.
+const LOAD_PARTS: u32 = 10;
+
+/// How many iterations fill a slice, tried from `first` on; `slice` tells the nanoseconds that some took.
+fn filling(
+    target: Duration,
+    first: u64,
+    mut slice: impl FnMut(u64) -> std::result::Result<u64, Fault>,
+) -> std::result::Result<u64, Fault> {
+    let mut iterations = first;
+    loop {
+        let elapsed = Duration::from_nanos(slice(iterations)?);
+        // Half a slice is long enough for the rest to be a rule of three.
+        if elapsed * 2 >= target {
+            let factor = target.as_secs_f64() / elapsed.as_secs_f64();
+            return Ok(scaled(iterations, factor).max(1));
+        }
+        if iterations >= 1 << 40 {
+            return Err(Fault::failed(format!("{iterations} iterations take {elapsed:?}: no work is done")));
+        }
+        let factor = target.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+        // At most eightfold at a time: the first iterations of a worker are slower than the rest.
+        iterations = scaled(iterations, factor.clamp(2.0, 8.0));
+    }
 }
 
 fn scaled(iterations: u64, factor: f64) -> u64 {
@@ -620,7 +678,7 @@ fn measured(
     let definition = group.definition;
     let mut record = empty_record(contender, iterations);
     let beside = definition.beside.iter().map(|(name, b)| (name.as_str(), b.dividend.as_ref(), &b.divisor));
-    let primary = (group.method().primary(), None, &definition.divisor);
+    let primary = (group.primary(), None, &definition.divisor);
     for (name, dividend, divisor) in std::iter::once(primary).chain(beside) {
         let dividends: Option<Vec<u64>> = match dividend {
             None => Some(samples.iter().map(|s| s.elapsed_ns).collect()),

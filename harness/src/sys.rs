@@ -2,7 +2,8 @@
 #![allow(unsafe_code, reason = "libc")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// CPUs this thread may run on, ascending.
@@ -70,6 +71,92 @@ pub(crate) fn process_cpu_time(pid: u32) -> io::Result<Duration> {
     }
     let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
     Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).map_err(io::Error::other)?))
+}
+
+/// An epoll set without members.
+pub(crate) fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: it takes a flag.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds a member that is reported, by `token`, while it can be read.
+pub(crate) fn epoll_add(epoll: BorrowedFd<'_>, member: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: token };
+    let (epoll, member) = (epoll.as_raw_fd(), member.as_raw_fd());
+    // SAFETY: the event lives through the call.
+    let done = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, member, &raw mut event) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for members that can be read; how many of `events` are filled, none when the time is up or a signal came.
+/// Without a timeout it waits for ever.
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+    let room = i32::try_from(events.len()).unwrap_or(i32::MAX);
+    // SAFETY: `events` has room for so many, and lives through the call.
+    let ready = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, millis) };
+    usize::try_from(ready).or_else(|_| match io::Error::last_os_error() {
+        e if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+        e => Err(e),
+    })
+}
+
+/// Descriptors that this process may have open at once, now and if it asks.
+pub(crate) fn descriptor_limits() -> io::Result<(u64, u64)> {
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limits live through the call.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) };
+    if done == 0 { Ok((limits.rlim_cur, limits.rlim_max)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Asks for as many descriptors at once.
+pub(crate) fn set_descriptor_limits(now: u64, most: u64) -> io::Result<()> {
+    let limits = libc::rlimit { rlim_cur: now, rlim_max: most };
+    // SAFETY: the limits live through the call.
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An address as the kernel takes it.
+fn sockaddr(address: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).expect("a small constant"),
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// A connection from a source address; the kernel chooses its port when it knows where it leads, so that the ports of one
+/// address serve each destination anew.
+pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let checked = |done: i32| if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) };
+    let size = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).expect("a small constant");
+    // SAFETY: it takes numbers.
+    let fd = checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the descriptor is new, and nobody else's.
+    let stream = unsafe { TcpStream::from_raw_fd(fd) };
+    let yes: libc::c_int = 1;
+    let option = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    let length = libc::socklen_t::try_from(size_of_val(&yes)).expect("a small constant");
+    // SAFETY: the option is an int, of the length given, which lives through the call.
+    checked(unsafe { libc::setsockopt(fd, option.0, option.1, (&raw const yes).cast(), length) })?;
+    let from = sockaddr(SocketAddrV4::new(source, 0));
+    // SAFETY: an address of the size given, which lives through the call.
+    checked(unsafe { libc::bind(fd, (&raw const from).cast(), size) })?;
+    let to = sockaddr(to);
+    // SAFETY: as above.
+    checked(unsafe { libc::connect(fd, (&raw const to).cast(), size) })?;
+    Ok(stream)
 }
 
 /// What a hypervisor calls itself in the processor's identification, as in `KVMKVMKVM`.

@@ -39,7 +39,7 @@ fn talk(contender: &Contender, prepare: &Prepare, slices: &[u64]) -> (Identity, 
         Reply::Unsupported { reason } => Err(reason),
         other => panic!("answered prepare with `{other}`"),
     };
-    assert_eq!(ask(&mut stdin, &Request::Finish), Reply::Done);
+    assert_eq!(ask(&mut stdin, &Request::Finish), Reply::Done(None));
     assert!(worker.wait().expect("it is ours").success(), "{} ends with success", contender.id());
     (identity, answer)
 }

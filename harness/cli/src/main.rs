@@ -40,6 +40,9 @@ enum Verb {
     /// Serve one cell on standard input and output.
     #[command(hide = true)]
     Worker(cmd::worker::Arguments),
+    /// Put load on a server of the io family, asked on standard input.
+    #[command(hide = true)]
+    Load,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Some(Verb::Report(arguments)) => cmd::report::run(&arguments),
         Some(Verb::Schema(arguments)) => cmd::schema::run(&arguments),
         Some(Verb::Worker(arguments)) => cmd::worker::run(&arguments),
+        Some(Verb::Load) => cmd::load::run(),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -15,6 +15,8 @@ pub struct Process {
     pub virtual_size: u64,
     /// Lines of its map.
     pub mappings: u64,
+    /// Threads.
+    pub threads: u64,
 }
 
 impl Process {
@@ -22,15 +24,17 @@ impl Process {
     pub fn read(pid: u32) -> io::Result<Process> {
         let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
         let (rollup, status, maps) = (file("smaps_rollup")?, file("status")?, file("maps")?);
-        let kib = |text: &str, name: &str| {
+        let field = |text: &str, name: &str| {
             let missing = || io::Error::other(format!("/proc/{pid} has no field {name}"));
-            proc_field(text, name).map(|kib| kib * 1024).ok_or_else(missing)
+            proc_field(text, name).ok_or_else(missing)
         };
+        let kib = |text: &str, name: &str| field(text, name).map(|kib| kib * 1024);
         Ok(Process {
             anonymous: kib(&rollup, "Anonymous:")?,
             page_tables: kib(&status, "VmPTE:")?,
             virtual_size: kib(&status, "VmSize:")?,
             mappings: maps.lines().count() as u64,
+            threads: field(&status, "Threads:")?,
         })
     }
 }

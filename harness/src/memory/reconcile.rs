@@ -77,6 +77,7 @@ mod tests {
                 page_tables: 100_000 + units * 4_121,
                 virtual_size: units * 2_214_781,
                 mappings: 60 + units * 4,
+                threads: 1 + units,
             },
             system: System {
                 kernel_stack: 5_000_000 + units * 16_384,

@@ -1,0 +1,343 @@
+//! Cells of the `io` family: a contender that serves, and the load generator that holds the baton.
+//!
+//! Each has a process of its own, started afresh for each block and contender. In `one-core` the server is alone on the first CPU of
+//! the placement and the load on the second; elsewhere both may use all CPUs of it. The server gets no slices: what it
+//! costs is read from outside, as the CPU time of its process around a slice of the load.
+
+use crate::contender::Contender;
+use crate::counters::{Attached, Event};
+use crate::ledger;
+use crate::load::Asked;
+use crate::memory::{Process, System};
+use crate::parent::{Fault, Host, Worker};
+use crate::plan::Group;
+use crate::protocol::{Prepare, Sample};
+use crate::run::empty_record;
+use crate::stats;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+use switchmark_schema::{Better, Ledger, ParamValue, WorkerRecord};
+
+/// A metric that every served cell has beside its primary: unit, and which direction is good.
+pub(crate) fn beside(metric: &str) -> Option<(&'static str, Better)> {
+    match metric {
+        "rate" => Some(("requests/s", Better::Higher)),
+        "p50" | "p99" | "p99.9" | "max" => Some(("µs", Better::Lower)),
+        SERVER | CLIENT => Some(("requests/CPU s", Better::Higher)),
+        OWN | KERNEL => Some(("bytes/connection", Better::Lower)),
+        _ => None,
+    }
+}
+
+/// Requests for each second that the server was on a CPU.
+const SERVER: &str = "per_server_second";
+
+/// Requests for each second that the load was on a CPU.
+const CLIENT: &str = "per_client_second";
+
+/// What a connection has added to the server's own memory: its pages, their page tables, and the kernel's stacks of its threads.
+const OWN: &str = "bytes";
+
+/// What a connection has added to the kernel's objects: both of its ends, and what it keeps of a unit that it knows.
+const KERNEL: &str = "kernel_bytes";
+
+/// The kernel's stack of a thread, on x86-64 and on arm64. Not read from the system's ledger: what others start and end meanwhile is in that.
+const KERNEL_STACK: u64 = 16 << 10;
+
+/// A warm-up is a slice's share of one in so many.
+const WARM_UP: u64 = 4;
+
+/// Fewer connections drown in what a server sets up for the first one.
+const WEIGHED: usize = 100;
+
+/// The share of a CPU's time that the load used, by the two numbers that tell.
+pub(crate) fn client_share(value: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+    Some(value("rate")? / value(CLIENT)?)
+}
+
+/// A server and its load, both ready.
+#[derive(Debug)]
+pub(crate) struct Pair<'a> {
+    server: Worker<'a>,
+    load: Worker<'a>,
+    connections: usize,
+    /// Before the first connection.
+    light: Weight,
+}
+
+/// The memory ledgers at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    server: Process,
+    system: System,
+}
+
+impl Weight {
+    fn of(server: &Worker<'_>) -> Result<Weight, Fault> {
+        let cannot = |e: io::Error| Fault::failed(format!("cannot read the memory ledgers: {e}"));
+        Ok(Weight {
+            server: Process::read(server.pid()).map_err(cannot)?,
+            system: System::read().map_err(cannot)?,
+        })
+    }
+
+    /// What a connection has added since, in the server's own memory and in the kernel's objects.
+    fn grown(self, now: Weight, connections: usize) -> [f64; 2] {
+        let own = |w: Weight| w.server.anonymous + w.server.page_tables + w.server.threads * KERNEL_STACK;
+        let per = |before: u64, now: u64| now.saturating_sub(before) as f64 / connections as f64;
+        [per(own(self), own(now)), per(self.system.slab, now.system.slab)]
+    }
+}
+
+/// A slice of the load, and what the server used meanwhile.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) sample: Sample,
+    server_cpu: Duration,
+}
+
+impl<'a> Pair<'a> {
+    /// Starts both. `sets` of events are attached to the server.
+    pub(crate) fn start(
+        host: Host<'a>,
+        group: &Group<'_>,
+        contender: &Contender,
+        sets: &[Vec<Event>],
+    ) -> Result<(Pair<'a>, Vec<Attached>), Fault> {
+        let (own, of_load) = places(group);
+        let prepare = |cpus: &[usize], more: Option<String>| {
+            let address = more.map(|address| ("address".to_owned(), ParamValue::Word(address)));
+            Prepare {
+                workload: group.definition.id.clone(),
+                model: group.definition.model.clone(),
+                placement: group.placement.clone(),
+                cpus: cpus.to_vec(),
+                params: group.params.iter().cloned().chain(address).collect(),
+            }
+        };
+        let (mut server, attached) = Worker::start(host, contender, own, sets)?;
+        let address = server.prepare(prepare(own, None))?;
+        let address =
+            address.ok_or_else(|| Fault::failed("answered prepare without the address that it serves"))?;
+        let mut load = Worker::load(host, of_load)?;
+        settle(group);
+        let light = Weight::of(&server)?;
+        let cell = prepare(of_load, Some(address));
+        let connections = Asked::of(&cell).map_err(Fault::failed)?.connections;
+        match load.prepare(cell) {
+            Ok(_) => Ok((Pair { server, load, connections, light }, attached)),
+            Err(fault) => Err(blamed(&mut server, &fault)),
+        }
+    }
+
+    /// One slice of the load, whose books are right.
+    pub(crate) fn slice(
+        &mut self,
+        group: &Group<'_>,
+        contender: &Contender,
+        iterations: u64,
+    ) -> Result<Taken, Fault> {
+        let used = self.server.cpu_time();
+        let taken = self.load.slice(iterations);
+        let server_cpu = self.server.cpu_time().saturating_sub(used);
+        let (sample, outside) = taken.map_err(|fault| blamed(&mut self.server, &fault))?;
+        ledger::checked(group, contender, &sample)?;
+        let counts = (sample.sent, sample.answered);
+        if counts != (Some(iterations), Some(iterations)) {
+            return Err(Fault::failed(format!(
+                "the load was asked for {iterations} requests; sent and answered: {counts:?}"
+            )));
+        }
+        // It formats its latencies outside its time, so the clocks agree in one direction only.
+        let inside = Duration::from_nanos(sample.elapsed_ns);
+        if inside > outside.wall {
+            return Err(Fault::invalid(format!(
+                "the load's clock says {inside:?} for a slice; the parent's {:?}",
+                outside.wall
+            )));
+        }
+        Ok(Taken { sample, server_cpu })
+    }
+
+    /// What a connection weighs, where there are enough to say: in the server's own memory, and in the kernel's objects.
+    fn weighed(&self, group: &Group<'_>) -> Result<Vec<(&'static str, f64)>, Fault> {
+        if self.connections < WEIGHED {
+            return Ok(Vec::new());
+        }
+        settle(group);
+        let [own, kernel] = self.light.grown(Weight::of(&self.server)?, self.connections);
+        let mut weights = vec![(OWN, own)];
+        weights.extend(weighs_kernel(group).then_some((KERNEL, kernel)));
+        Ok(weights)
+    }
+
+    /// Ends both; what the server has counted must be what the load has.
+    pub(crate) fn finish(mut self) -> Result<(), Fault> {
+        let sent = self.load.finish().map_err(|fault| blamed(&mut self.server, &fault))?;
+        let served = self.server.finish()?;
+        match (served, sent) {
+            (Some(served), Some(sent)) if served == sent => Ok(()),
+            (Some(served), Some(sent)) => Err(Fault::invalid(format!(
+                "the load made {} connections and saw {} requests answered; the server accepted {} and answered {}",
+                sent.accepted, sent.answered, served.accepted, served.answered
+            ))),
+            (None, _) => Err(Fault::failed("ended without saying how many requests it answered")),
+            (_, None) => Err(Fault::failed("the load ended without saying how many requests it sent")),
+        }
+    }
+}
+
+/// Whether the question is about connections that only exist, and so about what the kernel keeps of them.
+fn weighs_kernel(group: &Group<'_>) -> bool {
+    group.number("idle").is_some()
+}
+
+/// For the kernel to finish what it does later: it frees the sockets of the server before only after a while.
+fn settle(group: &Group<'_>) {
+    const SETTLE: Duration = Duration::from_millis(200);
+    if weighs_kernel(group) {
+        std::thread::sleep(SETTLE);
+    }
+}
+
+/// Why the load failed: that the server has died, where it has.
+fn blamed(server: &mut Worker<'_>, load: &Fault) -> Fault {
+    let status = load.status;
+    server.ended().unwrap_or_else(|| Fault { status, reason: format!("load: {}", load.reason) })
+}
+
+/// CPUs of the server, and of the load.
+fn places<'g>(group: &'g Group<'_>) -> (&'g [usize], &'g [usize]) {
+    match (group.placement.as_str(), group.cpus.as_slice()) {
+        ("one-core", [server, load, ..]) => (std::slice::from_ref(server), std::slice::from_ref(load)),
+        (_, all) => (all, all),
+    }
+}
+
+/// A contender's turn in a block: a fresh server and its load, so many slices after a warm-up, and one number a metric.
+pub(crate) fn measured(
+    host: Host<'_>,
+    group: &Group<'_>,
+    contender: &Contender,
+    iterations: u64,
+    slices: usize,
+) -> Result<WorkerRecord, Fault> {
+    let (mut pair, _) = Pair::start(host, group, contender, &[])?;
+    for _ in 0..contender.manifest.warmup {
+        pair.slice(group, contender, iterations.div_ceil(WARM_UP))?;
+    }
+    let taken = (0..slices).map(|_| pair.slice(group, contender, iterations));
+    let taken = taken.collect::<Result<Vec<Taken>, Fault>>()?;
+    let weights = pair.weighed(group)?;
+    pair.finish()?;
+    let mut values = values(&taken)?;
+    values.extend(weights.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)));
+    Ok(WorkerRecord {
+        slices_ns: taken.iter().map(|t| t.sample.elapsed_ns).collect(),
+        values,
+        operations: taken.iter().filter_map(|t| t.sample.answered).sum(),
+        ledger: Some(books(&taken)),
+        ..empty_record(contender, iterations)
+    })
+}
+
+/// The numbers of a pair: medians over its slices, latencies over all of them together.
+fn values(taken: &[Taken]) -> Result<BTreeMap<String, f64>, Fault> {
+    const MICROSECOND: f64 = 1e3;
+    type Cpu = fn(&Taken) -> Duration;
+    let answered = |t: &Taken| t.sample.answered.unwrap_or(0) as f64;
+    let median = |value: &dyn Fn(&Taken) -> f64| {
+        let values = stats::Sample::new(taken.iter().map(value));
+        values.map(|v| v.median()).ok_or_else(|| Fault::failed("no slice was measured"))
+    };
+    let mut values = BTreeMap::from([(
+        "rate".to_owned(),
+        median(&|t| answered(t) / Duration::from_nanos(t.sample.elapsed_ns).as_secs_f64())?,
+    )]);
+    let server: Cpu = |t| t.server_cpu;
+    let client: Cpu = |t| Duration::from_nanos(t.sample.cpu_ns.unwrap_or(0));
+    for (name, cpu) in [(SERVER, server), (CLIENT, client)] {
+        // A clock that did not advance says nothing; then the cell has no such metric.
+        if taken.iter().all(|t| !cpu(t).is_zero()) {
+            values.insert(name.to_owned(), median(&|t| answered(t) / cpu(t).as_secs_f64())?);
+        }
+    }
+    let mut latencies: Vec<u64> = taken.iter().flat_map(|t| t.sample.latencies_ns.iter().copied()).collect();
+    latencies.sort_unstable();
+    for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
+        if let Some(ns) = quantile(&latencies, share) {
+            values.insert(name.to_owned(), ns as f64 / MICROSECOND);
+        }
+    }
+    Ok(values)
+}
+
+/// The least value that such a share of all does not exceed.
+fn quantile(sorted: &[u64], share: f64) -> Option<u64> {
+    let last = sorted.len().checked_sub(1)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a length, rounded up"
+    )]
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1).min(last)).copied()
+}
+
+/// The books of all slices together.
+fn books(taken: &[Taken]) -> Ledger {
+    Ledger {
+        units: taken.iter().map(|t| t.sample.units).max().unwrap_or(0),
+        peak_live: taken.iter().map(|t| t.sample.peak_live).max().unwrap_or(0),
+        switches: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(answered: u64, elapsed_ms: u64, server_ms: u64, client_ms: u64, latencies_us: &[u64]) -> Taken {
+        let sample = Sample {
+            elapsed_ns: elapsed_ms * 1_000_000,
+            answered: Some(answered),
+            cpu_ns: Some(client_ms * 1_000_000),
+            latencies_ns: latencies_us.iter().map(|us| us * 1000).collect(),
+            ..Sample::default()
+        };
+        Taken { sample, server_cpu: Duration::from_millis(server_ms) }
+    }
+
+    #[test]
+    fn a_pair_has_its_rate_its_tail_and_what_a_cpu_second_of_either_side_does() {
+        let latencies: Vec<u64> = (1..=500).collect();
+        let slow: Vec<u64> = (501..=1000).collect();
+        let values = values(&[
+            taken(1000, 500, 250, 400, &latencies),
+            taken(1000, 500, 250, 400, &slow),
+            taken(1000, 1000, 500, 500, &[]),
+        ]);
+        let values = values.unwrap();
+        let expected = [
+            ("max", 1000.0),
+            ("p50", 500.0),
+            ("p99", 990.0),
+            ("p99.9", 999.0),
+            ("per_client_second", 2500.0),
+            ("per_server_second", 4000.0),
+            ("rate", 2000.0),
+        ];
+        let found: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert_eq!(found, expected);
+        assert!(found.iter().all(|(name, _)| *name == "rate" || beside(name).is_some()));
+        let share = client_share(|name| values.get(name).copied()).unwrap();
+        assert!((share - 0.8).abs() < 1e-9, "{share}");
+    }
+
+    #[test]
+    fn a_server_whose_clock_stood_still_has_no_number_a_second_of_it() {
+        let values = values(&[taken(10, 5, 0, 4, &[1])]).unwrap();
+        assert!(!values.contains_key(SERVER) && values.contains_key(CLIENT), "{values:?}");
+    }
+}
