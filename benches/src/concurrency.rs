@@ -15,6 +15,7 @@ pub use coroutine::Coroutine;
 pub use thread::Thread;
 
 use std::io::{self, PipeReader, PipeWriter};
+use std::net::SocketAddr;
 use std::ops::Range;
 
 /// How a unit is made.
@@ -111,6 +112,26 @@ pub trait Descriptors: Concurrency {
 
     /// Writes, and waits while there is no room.
     fn write(to: &PipeWriter, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// Units that can wait for a connection.
+pub trait Net: Concurrency {
+    /// Waits for connections.
+    type Listener: Send + 'static;
+    /// One of them.
+    type Stream: Send + 'static;
+
+    /// Listens on a port of 127.0.0.1 that the system chooses.
+    fn listen() -> io::Result<(Self::Listener, SocketAddr)>;
+
+    /// Takes a connection, and waits while there is none. What is sent on it leaves at once (`TCP_NODELAY`).
+    fn accept(from: &Self::Listener) -> io::Result<Self::Stream>;
+
+    /// Reads what is there, and waits while nothing is; 0 where the other side has ended.
+    fn receive(from: &mut Self::Stream, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of it, and waits while there is no room.
+    fn send(to: &mut Self::Stream, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// Suspended computations that only their resumer runs.

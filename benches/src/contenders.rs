@@ -4,6 +4,7 @@
 
 use crate::concurrency::{Call, Concurrency, Coroutine, Raw, Thread, coroutine};
 use crate::models::{self, Opened};
+use crate::server::{self, Server};
 use std::sync::mpsc;
 use std::{fs, io};
 use switchmark_harness::contender::Contender;
@@ -15,7 +16,10 @@ use switchmark_runtime::Runtime;
 pub fn serve(contender: &str) -> io::Result<()> {
     let identity = identity(contender)?;
     let name = identity.contender.clone();
-    worker::serve(identity, move |prepare, session| with_cell(&name, prepare, |cell| answer(cell, session))?)
+    worker::serve(identity, move |prepare, session| match prepare.model.as_str() {
+        "echo" => server::answer(Server::of(&name, prepare)?, session),
+        _ => with_cell(&name, prepare, |cell| answer(cell, session))?,
+    })
 }
 
 /// Serves a contender of its own crate that has only the raw switch.
@@ -65,6 +69,7 @@ pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<
         }
         "coroutine" => coroutine::enter(|| visit(opened(&mut models::scheduled::<Coroutine>(prepare)))),
         "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
+        "epoll" => Ok(visit(Err(models::unknown(&prepare.model)))),
         unknown => Err(unknown_contender(unknown)),
     }
 }

@@ -6,8 +6,8 @@
 //! A **workload** is a question asked of a model, as data: a file in `definitions/<family>/`. A new question on an
 //! existing model touches that one file.
 //!
-//! A **contender** is something that runs models: a folder in `contenders/`. Three live in the tree (`thread`,
-//! `coroutine`, `call`) and are served by [`serve`]; their manifest is embedded. The others are programs of their
+//! A **contender** is something that runs models: a folder in `contenders/`. Four live in the tree (`thread`,
+//! `coroutine`, `call`, `epoll`) and are served by [`serve`]; their manifest is embedded. The others are programs of their
 //! own that speak the worker protocol; one in Rust takes this crate by path and implements
 //! [`concurrency::Raw`] or [`concurrency::Concurrency`] for itself.
 //!
@@ -19,9 +19,12 @@ pub mod concurrency;
 mod contenders;
 pub mod layout;
 pub mod models;
+mod reactor;
+mod server;
 mod sys;
 
 pub use contenders::{Cell, Work, serve, serve_raw, serve_units, with_cell};
+pub use server::{Server, Started, serve_echo};
 
 // `DEFINITIONS` and `MANIFESTS`, by `build.rs`.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));

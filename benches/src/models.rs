@@ -6,6 +6,7 @@
 
 pub mod bounce;
 mod crew;
+pub mod echo;
 pub mod parked;
 pub mod ping_pong;
 pub mod pipe_ping_pong;

@@ -4,10 +4,12 @@
     reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
 )]
 
-use super::{Concurrency, Inside, Own, Raw, Turn, UnitOptions};
+use super::{Concurrency, Inside, Net, Own, Raw, Turn, UnitOptions};
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use switchmark_harness::protocol::Prepare;
+use switchmark_runtime::net::{TcpListener, TcpStream};
 use switchmark_runtime::raw::{self, Stack, Yielder};
 use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, stack, task};
 
@@ -108,6 +110,31 @@ impl Concurrency for Coroutine {
     // What bounds the population is address space and memory, and the runtime names either when it meets it.
     fn room_for(_units: u64) -> Result<(), String> {
         Ok(())
+    }
+}
+
+impl Net for Coroutine {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+
+    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    fn accept(from: &TcpListener) -> io::Result<TcpStream> {
+        let (stream, _) = from.accept()?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn receive(from: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        from.read(buffer)
+    }
+
+    fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+        to.write_all(bytes)
     }
 }
 

@@ -4,10 +4,11 @@
     reason = "this is the side of the trait where threads are spawned and give way"
 )]
 
-use super::{Concurrency, Descriptors, Own, UnitOptions};
+use super::{Concurrency, Descriptors, Net, Own, UnitOptions};
 use crate::sys::{self, Parker};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -115,6 +116,31 @@ impl Descriptors for Thread {
 
     fn write(mut to: &PipeWriter, bytes: &[u8]) -> io::Result<usize> {
         to.write(bytes)
+    }
+}
+
+impl Net for Thread {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+
+    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    fn accept(from: &TcpListener) -> io::Result<TcpStream> {
+        let (stream, _) = from.accept()?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn receive(from: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        from.read(buffer)
+    }
+
+    fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+        to.write_all(bytes)
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the walks over definitions and contenders share: the questions, the cells, and what a sample must say.
 
 use switchmark_harness::definition::Definition;
+use switchmark_harness::load::Load;
 use switchmark_harness::pin::Cpus;
-use switchmark_harness::protocol::{Prepare, Sample};
+use switchmark_harness::plan::Method;
+use switchmark_harness::protocol::{Prepare, Sample, Served};
 use switchmark_schema::ParamValue;
 
 pub(crate) fn definitions() -> Vec<Definition> {
@@ -25,11 +27,21 @@ pub(crate) fn prepare(
     }
 }
 
-/// Every cell of every definition at smoke size, in the placements that this machine has.
-pub(crate) fn all() -> Vec<(Definition, Prepare)> {
+/// Every cell at smoke size that is asked in slices.
+pub(crate) fn sliced() -> Vec<(Definition, Prepare)> {
+    all(|method| method != Method::Served)
+}
+
+/// Every cell at smoke size in which a contender serves and a load asks.
+pub(crate) fn served() -> Vec<(Definition, Prepare)> {
+    all(|method| method == Method::Served)
+}
+
+/// Every cell of every definition with such a method, in the placements that this machine has.
+fn all(wanted: impl Fn(Method) -> bool) -> Vec<(Definition, Prepare)> {
     let cpus = Cpus::allowed(None).expect("a CPU is allowed");
     let mut cells = Vec::new();
-    for definition in definitions() {
+    for definition in definitions().into_iter().filter(|d| wanted(Method::of(d))) {
         for placement in definition.placements.iter().filter(|p| cpus.of_placement(p).is_ok()) {
             for params in definition.grid(Some("smoke")) {
                 cells.push((definition.clone(), prepare(&definition, placement, params)));
@@ -101,4 +113,22 @@ pub(crate) fn faults(
         compare("switches", switches, sample.switches.unwrap_or(0), 0.01, 8.0);
     }
     faults
+}
+
+/// Puts load on the server of a cell, as the parent would: fewer requests than connections, then more. What the load has made and seen.
+pub(crate) fn loaded(definition: &Definition, prepare: &Prepare, address: String, cell: &str) -> Served {
+    let mut prepare = prepare.clone();
+    prepare.params.push(("address".into(), ParamValue::Word(address)));
+    let mut load = Load::open(&prepare).unwrap_or_else(|e| panic!("{cell}: {e:?}"));
+    let mut requests = load.served().answered;
+    for iterations in [3, 1000] {
+        let sample = load.slice(iterations).unwrap_or_else(|e| panic!("{cell}: {e}"));
+        let faults = faults(definition, &prepare, &sample, Books::Held);
+        assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
+        assert_eq!((sample.sent, sample.answered), (Some(iterations), Some(iterations)), "{cell}");
+        requests += iterations;
+    }
+    let served = load.served();
+    assert_eq!(served.answered, requests, "{cell}");
+    served
 }

@@ -6,7 +6,7 @@ use crate::cells::{self, Books, definitions, prepare};
 use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
-use switchmark_benches::with_cell;
+use switchmark_benches::{Server, with_cell};
 use switchmark_harness::contender::{Contender, Kind};
 use switchmark_harness::definition::Definition;
 use switchmark_harness::protocol::{Prepare, Sample};
@@ -46,7 +46,7 @@ fn every_cell_answers_as_its_definition_expects() {
     let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let start = Instant::now();
     let mut walked = 0;
-    for (definition, prepare) in cells::all() {
+    for (definition, prepare) in cells::sliced() {
         let slices = cells::slices(&prepare);
         for contender in contenders() {
             if contender.refuses(&definition.id, &definition.model, &prepare.placement).is_some() {
@@ -73,6 +73,41 @@ fn every_cell_answers_as_its_definition_expects() {
     }
     assert!(walked >= 8, "only {walked} cells were walked");
     assert!(start.elapsed() < Duration::from_secs(30), "a smoke walk is short: {:?}", start.elapsed());
+}
+
+#[test]
+fn every_server_answers_its_load_and_counts_as_the_load_does() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut walked = 0;
+    for (definition, prepare) in cells::served() {
+        for contender in contenders() {
+            if contender.refuses(&definition.id, &definition.model, &prepare.placement).is_some() {
+                continue;
+            }
+            let cell = cells::name(&prepare, contender.id());
+            let server = Server::of(contender.id(), &prepare).expect("a contender in the tree");
+            let server = server.unwrap_or_else(|e| panic!("{cell}: {e}"));
+            let seen = cells::loaded(&definition, &prepare, server.address().to_string(), &cell);
+            assert_eq!(server.served(), seen, "{cell}");
+            walked += 1;
+        }
+    }
+    assert!(walked >= 3, "only {walked} cells were walked");
+}
+
+#[test]
+fn more_connections_than_the_process_may_have_open_are_refused_by_the_limits_name() {
+    let echo = definition("io.echo");
+    let mut params = echo.grid(Some("smoke")).remove(0);
+    params[0] = ("connections".into(), ParamValue::Number(1 << 40));
+    let prepare = prepare(&echo, "same-core", params);
+    for (contender, limit) in
+        [("thread", "1099511627776 threads"), ("coroutine", "RLIMIT_NOFILE"), ("epoll", "RLIMIT_NOFILE")]
+    {
+        let reason = Server::of(contender, &prepare).unwrap().unwrap_err();
+        assert!(reason.contains(limit), "{contender}: {reason}");
+    }
+    assert!(Server::of("call", &prepare).unwrap().unwrap_err().contains("echo"));
 }
 
 #[test]

@@ -9,10 +9,25 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::PoisonError;
 use std::thread;
 use switchmark_harness::contender::Contender;
-use switchmark_harness::protocol::{Identity, Prepare, Reply, Request, Sample};
+use switchmark_harness::protocol::{Identity, Prepare, Reply, Request, Sample, Served};
 
-/// What a worker said to one cell: its samples, or why it refused.
-fn talk(contender: &Contender, prepare: &Prepare, slices: &[u64]) -> (Identity, Result<Vec<Sample>, String>) {
+/// A worker's answer to one cell.
+enum Answer {
+    /// Its samples.
+    Samples(Vec<Sample>),
+    /// What a server says that it served.
+    Served(Served),
+    /// Why it refused.
+    Refused(String),
+}
+
+/// Asks a worker for one cell: for slices, or where it serves, for nothing while `load` talks to its address.
+fn talk(
+    contender: &Contender,
+    prepare: &Prepare,
+    slices: &[u64],
+    load: impl FnOnce(String),
+) -> (Identity, Answer) {
     let (program, arguments) = contender.command().expect("a program of its own");
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -29,17 +44,25 @@ fn talk(contender: &Contender, prepare: &Prepare, slices: &[u64]) -> (Identity, 
     };
     let Reply::Hello(identity) = ask(&mut stdin, &Request::Hello) else { panic!("no hello") };
     let answer = match ask(&mut stdin, &Request::Prepare(prepare.clone())) {
-        Reply::Ready { .. } => Ok(slices
-            .iter()
-            .map(|n| match ask(&mut stdin, &Request::Slice { iterations: *n }) {
+        Reply::Ready { address: Some(address) } => {
+            load(address);
+            None
+        }
+        Reply::Ready { address: None } => {
+            let slice = |n: &u64| match ask(&mut stdin, &Request::Slice { iterations: *n }) {
                 Reply::Sample(sample) => sample,
                 other => panic!("answered a slice with `{other}`"),
-            })
-            .collect()),
-        Reply::Unsupported { reason } => Err(reason),
+            };
+            Some(Answer::Samples(slices.iter().map(slice).collect()))
+        }
+        Reply::Unsupported { reason } => Some(Answer::Refused(reason)),
         other => panic!("answered prepare with `{other}`"),
     };
-    assert_eq!(ask(&mut stdin, &Request::Finish), Reply::Done(None));
+    let answer = match (answer, ask(&mut stdin, &Request::Finish)) {
+        (Some(answer), Reply::Done(None)) => answer,
+        (None, Reply::Done(Some(served))) => Answer::Served(served),
+        (_, other) => panic!("{}: answered finish with `{other}`", contender.id()),
+    };
     assert!(worker.wait().expect("it is ours").success(), "{} ends with success", contender.id());
     (identity, answer)
 }
@@ -49,12 +72,13 @@ fn talk_in_place(
     contender: &Contender,
     prepare: &Prepare,
     slices: &[u64],
-) -> (Identity, Result<Vec<Sample>, String>) {
+    load: impl FnOnce(String) + Send,
+) -> (Identity, Answer) {
     let pinned = || {
         if let [one] = *prepare.cpus {
             assert!(core_affinity::set_for_current(core_affinity::CoreId { id: one }));
         }
-        talk(contender, prepare, slices)
+        talk(contender, prepare, slices, load)
     };
     thread::scope(|s| s.spawn(pinned).join()).expect("the conversation comes to an end")
 }
@@ -63,7 +87,7 @@ fn talk_in_place(
 fn every_contender_that_is_built_answers_as_the_definitions_expect() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
     let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-    let walked = cells::all();
+    let walked = cells::sliced();
     for contender in Contender::discover(&folder).expect("every manifest parses") {
         if let Err(reason) = contender.available() {
             eprintln!("skipped: {reason}");
@@ -77,16 +101,18 @@ fn every_contender_that_is_built_answers_as_the_definitions_expect() {
             }
             let cell = cells::name(prepare, contender.id());
             let slices = cells::slices(prepare);
-            let (identity, answer) = talk_in_place(&contender, prepare, &slices);
+            let no_load = |address| panic!("{cell}: serves at {address}");
+            let (identity, answer) = talk_in_place(&contender, prepare, &slices, no_load);
             assert_eq!(identity.contender, contender.id());
             assert_eq!(
                 identity.models, contender.manifest.models,
                 "{cell}: the worker and its manifest agree"
             );
             let samples = match answer {
-                Ok(samples) => samples,
+                Answer::Samples(samples) => samples,
+                Answer::Served(served) => panic!("{cell}: was asked for slices and served {served:?}"),
                 // A refusal is an answer, and its reason is what the page prints.
-                Err(reason) => {
+                Answer::Refused(reason) => {
                     assert!(!reason.is_empty(), "{cell}: refused without a reason");
                     eprintln!("{cell}: {reason}");
                     continue;
@@ -109,5 +135,31 @@ fn every_contender_that_is_built_answers_as_the_definitions_expect() {
         }
         assert!(measured > 0, "{} answers something", contender.id());
         eprintln!("{}: {measured} cells", contender.id());
+    }
+}
+
+#[test]
+fn every_server_that_is_built_answers_its_load_and_counts_as_the_load_does() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contenders");
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let walked = cells::served();
+    for contender in Contender::discover(&folder).expect("every manifest parses") {
+        if contender.available().is_err() {
+            continue;
+        }
+        for (definition, prepare) in &walked {
+            if contender.refuses(&definition.id, &definition.model, &prepare.placement).is_some() {
+                continue;
+            }
+            let cell = cells::name(prepare, contender.id());
+            let mut seen = None;
+            let load = |address| seen = Some(cells::loaded(definition, prepare, address, &cell));
+            match talk_in_place(&contender, prepare, &[], load).1 {
+                Answer::Served(served) => assert_eq!(Some(served), seen, "{cell}"),
+                Answer::Refused(reason) => panic!("{cell}: refused, {reason}"),
+                Answer::Samples(_) => panic!("{cell}: does not serve"),
+            }
+            eprintln!("{cell}");
+        }
     }
 }

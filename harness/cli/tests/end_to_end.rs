@@ -1,9 +1,12 @@
 //! The binary as its users meet it: what it prints, where it writes, how it ends.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use switchmark_schema::{CounterState, GateDocument, ResultDocument, Status, Verdict};
 use tempfile::TempDir;
@@ -124,6 +127,15 @@ fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
             assert!(off <= 0.01 * expected as f64, "{}: {switches:?}", cell.id);
         }
     }
+    let served = result.cells.iter().filter(|c| c.workload == "io.echo" && c.status == Status::Measured);
+    for cell in served.clone() {
+        let known: Vec<&str> = cell.metrics.keys().map(String::as_str).collect();
+        for metric in ["rate", "p50", "p99", "p99.9", "max"] {
+            assert!(known.contains(&metric), "{}: {known:?}", cell.id);
+        }
+        assert_eq!(cell.primary, "rate");
+    }
+    assert!(served.count() >= 3, "thread, coroutine and epoll serve");
     for file in ["blocks.jsonl", "report.html", "charts/headline.svg", "charts/headline.png"] {
         assert!(fs::metadata(bench.path("out").join(file)).is_ok_and(|m| m.len() > 0), "{file}");
     }
@@ -297,12 +309,6 @@ fn ctrl_c_saves_what_was_measured_and_leaves_no_worker() {
 
 /// A contender outside the tree: a shell script that speaks the protocol, more or less.
 fn script_contender(bench: &Bench, name: &str, on_slice: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = bench.path(name);
-    fs::create_dir(&folder).unwrap();
-    let manifest =
-        format!("name = '{name}'\nkind = 'stackless'\nmodels = ['yield-ring']\nrun = ['./worker']\n");
-    fs::write(folder.join("contender.toml"), manifest).unwrap();
     let script = format!(
         "#!/bin/sh\nwhile read verb rest; do case $verb in\n\
          hello) echo hello contender={name} version=1 models=yield-ring;;\n\
@@ -310,6 +316,16 @@ fn script_contender(bench: &Bench, name: &str, on_slice: &str) -> String {
          slice) n=${{rest#iterations=}}; {on_slice};;\n\
          finish) echo done; exit 0;;\nesac; done\n"
     );
+    contender_folder(bench, name, "yield-ring", &script)
+}
+
+/// A contender outside the tree with one model; its manifest's path.
+fn contender_folder(bench: &Bench, name: &str, model: &str, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = bench.path(name);
+    fs::create_dir(&folder).unwrap();
+    let manifest = format!("name = '{name}'\nkind = 'stackless'\nmodels = ['{model}']\nrun = ['./worker']\n");
+    fs::write(folder.join("contender.toml"), manifest).unwrap();
     let path = folder.join("worker");
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -355,6 +371,160 @@ fn a_contender_in_any_language_is_one_folder_and_a_bad_one_fails_alone() {
         }
     }
     assert!(result.cells.iter().all(|c| c.contender != "coroutine" || c.status == Status::Measured));
+}
+
+/// Answers the connections of one load as `answer` says; the port. `answer` gets how many requests came before this one.
+fn echo_server(answer: impl Fn(u64, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (answer, requests) = (Arc::new(answer), Arc::new(AtomicU64::new(0)));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    let Some(reply) = answer(requests.fetch_add(1, Ordering::Relaxed), &buffer[..length])
+                    else {
+                        return;
+                    };
+                    if stream.write_all(&reply).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// A server outside the tree: a shell script speaks to the parent, and this process answers the load.
+fn served_by(bench: &Bench, name: &str, on_prepare: &str, on_finish: &str) -> String {
+    let script = format!(
+        "#!/bin/sh\nwhile read verb rest; do case $verb in\n\
+         hello) echo hello contender={name} version=1 models=echo;;\n\
+         prepare) {on_prepare};;\n\
+         finish) echo {on_finish}; exit 0;;\nesac; done\n"
+    );
+    contender_folder(bench, name, "echo", &script)
+}
+
+#[test]
+fn a_server_that_dies_stalls_or_answers_wrongly_fails_alone_and_says_why() {
+    let bench = Bench::new();
+    let same = |_: u64, request: &[u8]| Some(request.to_vec());
+    let killed = bench.path("killed.pid");
+    let kill = move |requests: u64, request: &[u8]| {
+        // The greetings of ten connections, and some of the first slice.
+        if requests < 15 {
+            return Some(request.to_vec());
+        }
+        let pid = fs::read_to_string(&killed).expect("the script has left its number");
+        let _ = Command::new("kill").args(["-KILL", pid.trim()]).stderr(Stdio::null()).status();
+        None
+    };
+    let flip = |requests: u64, request: &[u8]| {
+        let mut reply = request.to_vec();
+        reply[63] ^= u8::from(requests == 15);
+        Some(reply)
+    };
+    let stall = |requests: u64, request: &[u8]| {
+        if requests >= 15 {
+            std::thread::sleep(Duration::from_mins(1));
+        }
+        Some(request.to_vec())
+    };
+    let serves = |port: u16| format!("echo ready address=127.0.0.1:{port}");
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let pid = format!("echo $$ > {}; {}", bench.path("killed.pid").display(), serves(echo_server(kill)));
+    let dies = format!("{}; sleep 0.1; echo out of memory >&2; exit 9", serves(echo_server(same)));
+    let faults = [
+        ("killed", pid, "done", Status::Failed, "killed by signal 9 while it served"),
+        ("dies", dies, "done", Status::Failed, "code 9 in `finish`: out of memory"),
+        ("wrong", serves(echo_server(flip)), "done", Status::Failed, "wrong answer: byte 63"),
+        (
+            "stalls",
+            serves(echo_server(stall)),
+            "done",
+            Status::Failed,
+            "the server stalls: no answer for 5 s",
+        ),
+        ("nowhere", serves(nowhere), "done", Status::Failed, "cannot make connection 0"),
+        ("mute", "echo ready".to_owned(), "done", Status::Failed, "without the address"),
+        ("silent", serves(echo_server(same)), "done", Status::Failed, "without saying how many"),
+        (
+            "miscounts",
+            serves(echo_server(same)),
+            "done accepted=10 answered=1",
+            Status::Invalid,
+            "accepted 10 and answered 1",
+        ),
+        (
+            "limited",
+            "echo unsupported reason=no%20descriptors".to_owned(),
+            "done",
+            Status::Unsupported,
+            "no descriptors",
+        ),
+    ];
+    let mut arguments: Vec<String> = [
+        "run",
+        r"^io\.echo/.*/same-core/",
+        "--profile",
+        "smoke",
+        "--counters",
+        "none",
+        "--json",
+        "--out",
+        "out",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for (name, on_prepare, on_finish, ..) in &faults {
+        arguments.extend(["--contender".to_owned(), served_by(&bench, name, on_prepare, on_finish)]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = bench.run(&arguments);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let result = document(&output);
+    for (name, .., status, reason) in faults {
+        let cell = result.cells.iter().find(|c| c.contender == name).unwrap();
+        let given = cell.reason.as_deref().unwrap_or_default();
+        assert!(cell.status == status && given.contains(reason), "{name}: {:?}: {given}", cell.status);
+    }
+    for contender in ["thread", "coroutine", "epoll"] {
+        let cell = result.cells.iter().find(|c| c.contender == contender).unwrap();
+        assert_eq!(cell.status, Status::Measured, "{contender}: {:?}", cell.reason);
+    }
+}
+
+#[test]
+fn what_the_machine_has_too_little_of_for_a_server_and_its_load_is_named() {
+    let bench = Bench::new();
+    let filter = r"^io\.echo/connections=10/.*/one-core";
+    let allowed = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = allowed.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let one = allowed.trim().split(['-', ',']).next().unwrap();
+    bench.expect(0, &["run", filter, "--profile", "smoke", "--cpus", one, "--out", "one"]);
+    let needs_two = format!("one-core needs a CPU for the server and one for the load; allowed: {one}");
+
+    let few = Command::new("sh")
+        .args(["-c", "ulimit -n 70 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_switchmark")])
+        .args(["run", r"^io\.echo/.*/same-core", "--profile", "smoke", "--counters", "none", "--out", "few"])
+        .current_dir(bench.folder.path())
+        .output()
+        .expect("sh");
+    assert_eq!(few.status.code(), Some(0), "{}", String::from_utf8_lossy(&few.stderr));
+    for (folder, named) in
+        [("one", needs_two.as_str()), ("few", "RLIMIT_NOFILE (`ulimit -Hn`) leaves room for: 70")]
+    {
+        let cells = bench.result(folder).cells;
+        assert!(cells.len() >= 3, "{folder}");
+        for cell in cells {
+            let reason = cell.reason.as_deref().unwrap_or_default();
+            assert!(cell.status == Status::Unsupported && reason.contains(named), "{}: {reason}", cell.id);
+        }
+    }
 }
 
 #[test]
