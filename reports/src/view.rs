@@ -17,7 +17,7 @@ const FAMILIES: [(&str, &str, &str); 6] = [
 ];
 
 /// Workloads by the words a reader knows them by; the id stands beside it.
-const NAMES: [(&str, &str); 15] = [
+const NAMES: [(&str, &str); 17] = [
     ("switch.raw", "Bare switch"),
     ("switch.yield", "Yield"),
     ("switch.handoff", "Hand-off"),
@@ -33,6 +33,8 @@ const NAMES: [(&str, &str); 15] = [
     ("spawn.tree", "Tree of units"),
     ("stack.idle", "Parked unit"),
     ("sync.channel", "Message"),
+    ("io.echo", "Echo"),
+    ("io.idle", "Echo beside idle connections"),
 ];
 
 /// One family that has cells.
