@@ -294,7 +294,8 @@ fn the_crawler_says_which_page_it_could_not_get() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answers = thread::spawn(move || {
-        // An end that is no answer, and then nobody.
+        // An end that is no answer, twice, as it tries once more; and then nobody.
+        drop(listener.accept().unwrap());
         drop(listener.accept().unwrap());
     });
     for why in ["", "refused"] {
@@ -306,14 +307,8 @@ fn the_crawler_says_which_page_it_could_not_get() {
         let totals = totals.unwrap().unwrap();
         assert_eq!((totals.pages, totals.failed), (1, 1), "{out}");
         assert!(out.starts_with("---") && out.contains(why), "{out}");
-        if why.is_empty() {
-            assert!(
-                !answers.is_finished() || out.contains("end of its head") || out.contains("reset"),
-                "{out}"
-            );
-            while !answers.is_finished() {
-                thread::yield_now();
-            }
+        while !answers.is_finished() {
+            thread::yield_now();
         }
     }
 }
