@@ -321,3 +321,18 @@ fn deadlines_are_kept_under_load_that_only_gives_way() {
         });
     }
 }
+
+#[test]
+fn a_timer_is_noticed_at_the_next_turn_of_one_that_is_alone() {
+    local(Builder::new(), || {
+        let sleeper = spawn(|| sleep(Duration::from_millis(1)));
+        yield_now(); // It goes to sleep.
+        let mut turns = 0;
+        while !sleeper.is_finished() {
+            std::thread::sleep(Duration::from_millis(2)); // A long turn.
+            yield_now();
+            turns += 1;
+        }
+        assert!(turns <= 2, "{turns} turns");
+    });
+}

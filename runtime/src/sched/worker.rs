@@ -708,6 +708,23 @@ impl Worker {
         false
     }
 
+    /// A pick where nobody else was found: then there is time to ask the clock and the descriptors. Else who gives way, alone, after each of its
+    /// long turns would be noticed to have company only after as many turns as a look takes.
+    #[inline(always)]
+    fn pick_due(&self) -> Option<&'static Task> {
+        let idle = self.deadlines.borrow().is_empty() && self.poller.get().is_none();
+        if idle { None } else { self.look_and_pick() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_and_pick(&self) -> Option<&'static Task> {
+        match self.look_around() {
+            Some(task) => self.pick_from(task),
+            None => self.pick(),
+        }
+    }
+
     /// Started and unstarted tasks in turn.
     #[inline(never)]
     fn pick_in_turn(&self) -> Option<&'static Task> {
@@ -900,7 +917,7 @@ impl Worker {
     /// Lets others run, if there are any; `me`, which is the current task, stays runnable.
     #[inline(always)]
     pub(crate) fn give_way(&self, me: &'static Task) {
-        let Some(next) = self.pick() else { return };
+        let Some(next) = self.pick().or_else(|| self.pick_due()) else { return };
         // SAFETY: a live task has a place, and the current one is in no queue.
         unsafe { self.queue.push(me) };
         self.go(me, next);
