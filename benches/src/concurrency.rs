@@ -105,6 +105,29 @@ pub trait Channel: 'static {
 /// The ends of a channel, one for each unit.
 pub type Ends<H> = (Vec<<H as Channel>::Sender>, Vec<<H as Channel>::Receiver>);
 
+/// Units that wait for a time, can be asked to give way, and can block without harm.
+pub trait Timed: Concurrency {
+    /// Waits until the clock of `stamp` shows so many nanoseconds.
+    fn sleep_until(at_ns: u64);
+
+    /// Gives way if the scheduler asks for it; nothing where it has no such question.
+    fn checkpoint();
+
+    /// Sleeps in the kernel for so long, in a call that the scheduler does not know.
+    fn block(how: Blocks, ns: u64);
+}
+
+/// In which way a unit makes a call that blocks its OS thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// As if nobody were there to care.
+    Bare,
+    /// Where it holds up nobody.
+    Elsewhere,
+    /// Here, after telling the scheduler.
+    InPlace,
+}
+
 /// Units that can wait for a descriptor.
 pub trait Descriptors: Concurrency {
     /// Reads what is there, and waits while nothing is.

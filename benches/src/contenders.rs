@@ -64,8 +64,12 @@ pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<
         "thread" => Ok(visit(opened(&mut blocking(prepare)))),
         // The raw switch needs no scheduler, and a cell of it is entered without one.
         "coroutine" if prepare.model == "bounce" => Ok(visit(opened(&mut raw::<Coroutine>(prepare)))),
+        "coroutine" if TIMED.contains(&prepare.model.as_str()) => match coroutine::dialled(prepare)? {
+            Ok(runtime) => with_distant_cell(&runtime, prepare, models::timed::<Coroutine>, visit),
+            Err(reason) => Ok(visit(Err(reason))),
+        },
         "coroutine" if ["cross-core", "all-cores", "free"].contains(&prepare.placement.as_str()) => {
-            with_distant_cell(&coroutine::several(prepare)?, prepare, visit)
+            with_distant_cell(&coroutine::several(prepare)?, prepare, models::scheduled::<Coroutine>, visit)
         }
         "coroutine" => coroutine::enter(|| visit(opened(&mut models::scheduled::<Coroutine>(prepare)))),
         "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
@@ -74,11 +78,15 @@ pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<
     }
 }
 
+/// The models of the policy family.
+const TIMED: [&str; 3] = ["hog-and-tick", "tickers", "stall"];
+
 /// A cell in a runtime whose workers are other threads. The visitor stays here: a coroutine there opens the cell and takes the slices that
 /// are asked for. Between slices it holds up its worker, on which nobody wants to run then.
 fn with_distant_cell<T>(
     runtime: &Runtime,
     prepare: &Prepare,
+    open: fn(&Prepare) -> Opened,
     visit: impl FnOnce(Cell<'_>) -> T,
 ) -> io::Result<T> {
     let (ask, asked) = mpsc::channel::<u64>();
@@ -86,7 +94,7 @@ fn with_distant_cell<T>(
     let there = prepare.clone();
     let unit = runtime.spawn(move || {
         // Nobody listens any more only if the visitor has gone; then nothing is asked either.
-        match models::scheduled::<Coroutine>(&there) {
+        match open(&there) {
             Err(reason) => drop(tell.send(Err(reason))),
             Ok(mut slices) => {
                 let _ = tell.send(Ok(Sample::default()));
@@ -124,6 +132,7 @@ fn opened(cell: &mut Opened) -> Cell<'_> {
 fn blocking(prepare: &Prepare) -> Opened {
     match prepare.model.as_str() {
         "pipe-ping-pong" => models::pipe_ping_pong::open::<Thread>(prepare),
+        model if TIMED.contains(&model) => models::timed::<Thread>(prepare),
         _ => models::scheduled::<Thread>(prepare),
     }
 }

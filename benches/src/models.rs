@@ -7,18 +7,24 @@
 pub mod bounce;
 mod crew;
 pub mod echo;
+mod hog_and_tick;
 pub mod parked;
 pub mod ping_pong;
 pub mod pipe_ping_pong;
 pub mod pump;
 pub mod spawn_batch;
 pub mod spawn_join;
+mod stall;
+mod tickers;
+mod ticks;
 pub mod tree;
 pub mod yield_ring;
 
 use crate::concurrency::{Concurrency, UnitOptions};
 use switchmark_harness::protocol::{Prepare, Sample};
 use switchmark_schema::ParamValue;
+
+pub use ticks::timed;
 
 /// A cell that is ready: answers one slice.
 pub type Slices = Box<dyn FnMut(u64) -> Sample>;

@@ -7,6 +7,7 @@ use crate::plan::{Group, Method, Plan};
 use crate::run::Outcome;
 use crate::served;
 use crate::stats::{self, Interval};
+use crate::ticks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -122,6 +123,8 @@ fn measured_cell(
     }
     cell.ledger = ledger(&records);
     cell.memory = typical_memory(&records);
+    cell.latency =
+        ticks::typical(&records.iter().filter_map(|(_, r)| r.latency.as_ref()).collect::<Vec<_>>());
     if let Some(counted) = outcome.counted.get(&cell.id) {
         cell.counters.clone_from(&counted.counters);
         if let (Some(ledger), Some(switches)) = (&mut cell.ledger, &counted.switches) {
@@ -146,10 +149,12 @@ fn metric(
 ) -> Metric {
     let definition = group.definition;
     let declared = definition.beside.get(name).map_or(&definition.unit, |beside| &beside.unit);
-    let (unit, better) = match served::beside(name) {
-        Some(known) if group.method() == Method::Served => known,
-        _ => (declared.as_str(), definition.better),
-    };
+    let (unit, better) = match group.method() {
+        Method::Served => served::beside(name),
+        Method::Ticks => ticks::beside(name),
+        Method::Slices | Method::Population => None,
+    }
+    .unwrap_or((declared.as_str(), definition.better));
     let samples: Vec<Sample> = records
         .iter()
         .filter_map(|(block, record)| Some(Sample { block: *block, value: *record.values.get(name)? }))
@@ -192,7 +197,8 @@ fn ratio(
             let order: Vec<usize> = order.iter().map(|who| who ^ usize::from(!first_is_a)).collect();
             return stats::ratio::of_slices(&order, &costs(a), &costs(b));
         }
-        Some((a.values.get(metric)? / b.values.get(metric)?).ln())
+        // A share may be zero or below, and then nothing is a multiple of it.
+        Some((a.values.get(metric)? / b.values.get(metric)?).ln()).filter(|log| log.is_finite())
     };
     let logs: Vec<f64> = blocks.iter().filter_map(log).collect();
     let count = u32::try_from(logs.len()).ok()?;

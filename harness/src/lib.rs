@@ -26,6 +26,7 @@ pub mod run;
 mod served;
 pub mod stats;
 mod sys;
+mod ticks;
 pub mod worker;
 
 pub use error::{Error, Result};

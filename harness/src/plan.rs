@@ -24,6 +24,8 @@ pub struct Profile {
     pub slice: Duration,
     /// Slices of a load, and the length of each.
     pub loads: (usize, Duration),
+    /// Ticks of a slice in the policy family: p99 wants a thousand.
+    pub ticks: u64,
     /// Blocks at which an interval may be looked at; the last is the cap. Fixed beforehand, since looking
     /// whenever one likes is how an interval loses its level.
     pub looks: &'static [u32],
@@ -39,6 +41,7 @@ const PROFILES: [Profile; 4] = [
         slices: 1,
         slice: Duration::from_millis(5),
         loads: (1, Duration::from_millis(20)),
+        ticks: 100,
         looks: &[1],
         width: None,
         budget: None,
@@ -48,6 +51,7 @@ const PROFILES: [Profile; 4] = [
         slices: 16,
         slice: Duration::from_millis(6),
         loads: (1, Duration::from_secs(1)),
+        ticks: 1000,
         looks: &[6, 9, 12],
         width: Some(0.05),
         // Three minutes, less the block in flight when it is spent and the page.
@@ -58,6 +62,7 @@ const PROFILES: [Profile; 4] = [
         slices: 32,
         slice: Duration::from_millis(6),
         loads: (1, Duration::from_secs(1)),
+        ticks: 2000,
         looks: &[20],
         width: None,
         budget: Some(Duration::from_mins(20)),
@@ -67,6 +72,7 @@ const PROFILES: [Profile; 4] = [
         slices: 64,
         slice: Duration::from_millis(6),
         loads: (4, Duration::from_secs(1)),
+        ticks: 2000,
         looks: &[40],
         width: None,
         budget: None,
@@ -97,6 +103,8 @@ pub enum Method {
     Population,
     /// A server under the load generator, whose slices are timed.
     Served,
+    /// Ticks, and how late each was.
+    Ticks,
 }
 
 impl Method {
@@ -104,6 +112,7 @@ impl Method {
     pub fn of(definition: &Definition) -> Method {
         match (definition.model.as_str(), definition.unit.as_str()) {
             ("echo", _) => Method::Served,
+            (_, "µs late") => Method::Ticks,
             (_, unit) if unit.starts_with("bytes/") => Method::Population,
             _ => Method::Slices,
         }
@@ -157,7 +166,7 @@ impl Group<'_> {
             Method::Slices => "time",
             Method::Population => "bytes",
             Method::Served if self.definition.unit == "requests/s" => "rate",
-            Method::Served => "p99",
+            Method::Served | Method::Ticks => "p99",
         }
     }
 

@@ -21,6 +21,7 @@ use crate::plan::{Group, Method, Plan, letters, order};
 use crate::protocol::{Prepare, Sample};
 use crate::served::{self, Pair as Served};
 use crate::stats;
+use crate::ticks;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -184,7 +185,7 @@ impl<'a> Run<'a> {
             if self.interrupted() {
                 return Ok(());
             }
-            if group.method() == Method::Population {
+            if matches!(group.method(), Method::Population | Method::Ticks) {
                 continue;
             }
             let _aside = self.stand_aside(group)?;
@@ -328,7 +329,14 @@ impl<'a> Run<'a> {
             })?;
             let record = match group.method() {
                 Method::Slices => self.block_of_slices(group, block, &mut rng)?,
-                Method::Population => self.block_of_populations(group, block, &mut rng)?,
+                Method::Population => {
+                    let units = group.number("units").unwrap_or(0);
+                    self.block_one_by_one(group, block, &mut rng, units, |c| self.population(group, c))?
+                }
+                Method::Ticks => {
+                    let ticks = self.plan.profile.ticks;
+                    self.block_one_by_one(group, block, &mut rng, ticks, |c| self.ticks(group, c))?
+                }
                 Method::Served => self.block_of_loads(group, block, &mut rng)?,
             };
             if self.interrupted() {
@@ -405,8 +413,15 @@ impl<'a> Run<'a> {
         Ok(block_record(group, block, &order, workers, contamination))
     }
 
-    /// One worker at a time, contenders in random order: each grows its population and is weighed.
-    fn block_of_populations(&self, group: &Group<'a>, block: u32, rng: &mut Rng) -> Result<BlockRecord> {
+    /// One worker at a time, contenders in random order, each measured by itself.
+    fn block_one_by_one(
+        &self,
+        group: &Group<'a>,
+        block: u32,
+        rng: &mut Rng,
+        iterations: u64,
+        measured: impl Fn(&Contender) -> std::result::Result<WorkerRecord, Fault>,
+    ) -> Result<BlockRecord> {
         let _aside = self.stand_aside(group)?;
         let mut competitors = self.competitors(group);
         rng.shuffle(&mut competitors);
@@ -416,16 +431,25 @@ impl<'a> Run<'a> {
             if self.interrupted() {
                 break;
             }
-            let record = repeated(POPULATIONS_AGAIN, || self.population(group, contender));
+            let record = repeated(MEASURED_AGAIN, || measured(contender));
             workers.push(record.unwrap_or_else(|fault| WorkerRecord {
                 status: fault.status,
                 reason: Some(fault.reason),
-                ..empty_record(contender, group.number("units").unwrap_or(0))
+                ..empty_record(contender, iterations)
             }));
         }
         let order: Vec<usize> = (0..competitors.len()).collect();
         let contamination = before.until(Disturbance::read(&group.cpus, []), Duration::ZERO);
         Ok(block_record(group, block, &order, workers, contamination))
+    }
+
+    /// One slice of ticks.
+    fn ticks(&self, group: &Group<'_>, contender: &Contender) -> std::result::Result<WorkerRecord, Fault> {
+        let (mut worker, _) = self.start(group, contender, &[])?;
+        let (sample, _) = worker.slice(self.plan.profile.ticks)?;
+        ledger::checked(group, contender, &sample)?;
+        worker.finish()?;
+        ticks::measured(group, contender, &sample)
     }
 
     fn population(
@@ -607,8 +631,8 @@ const SLICES_AGAIN: u32 = 15;
 /// Counts are of one slice in a process of its own: where they are refuted, those ten slices may have been met.
 const COUNTS_AGAIN: u32 = 4;
 
-/// A population takes a second, and is refuted when the machine books much for others meanwhile.
-const POPULATIONS_AGAIN: u32 = 2;
+/// A population or a slice of ticks takes a second, and is refuted when the machine did much for others meanwhile.
+const MEASURED_AGAIN: u32 = 2;
 
 /// Tries again what its own books or clocks refute, never what a worker that failed did.
 fn repeated<T>(

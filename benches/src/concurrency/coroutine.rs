@@ -4,14 +4,16 @@
     reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
 )]
 
-use super::{Concurrency, Inside, Net, Own, Raw, Turn, UnitOptions};
+use super::{Blocks, Concurrency, Inside, Net, Own, Raw, Timed, Turn, UnitOptions};
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 use switchmark_harness::protocol::Prepare;
 use switchmark_runtime::net::{TcpListener, TcpStream};
 use switchmark_runtime::raw::{self, Stack, Yielder};
-use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, stack, task};
+use switchmark_runtime::{Builder, Handle, JoinHandle, Preemption, Runtime, stack, task};
+use switchmark_schema::ParamValue;
 
 /// The contender `coroutine`.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +38,23 @@ pub(crate) fn several(prepare: &Prepare) -> io::Result<Runtime> {
     let builder = Builder::new().workers(prepare.cpus.len()).pin_cores(prepare.placement != "free");
     // SAFETY: as in `enter`.
     unsafe { builder.build() }
+}
+
+/// A runtime of one worker with the preemption that the cell asks for, on threads of its own.
+pub(crate) fn dialled(prepare: &Prepare) -> io::Result<Result<Runtime, String>> {
+    let preemption = match prepare.param("dial") {
+        None => Preemption::Cooperative,
+        Some(ParamValue::Word(word)) if word == "cooperative" => Preemption::Cooperative,
+        Some(ParamValue::Word(word)) if word == "flag" => Preemption::Flag,
+        Some(ParamValue::Word(word)) if word == "handoff" => Preemption::Handoff,
+        Some(other) => return Ok(Err(format!("the dial has no position {other:?}"))),
+    };
+    let mut builder = Builder::new().workers(1).preemption(preemption);
+    if let Ok(quantum) = prepare.number("quantum_us") {
+        builder = builder.time_slice(Duration::from_micros(quantum));
+    }
+    // SAFETY: as in `enter`.
+    unsafe { builder.build() }.map(Ok)
 }
 
 /// The worker of this runtime that is bound to a CPU.
@@ -136,6 +155,29 @@ impl Net for Coroutine {
     fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
         to.write_all(bytes)
     }
+}
+
+impl Timed for Coroutine {
+    fn sleep_until(at_ns: u64) {
+        switchmark_runtime::sleep(Duration::from_nanos(at_ns.saturating_sub(Self::stamp())));
+    }
+
+    fn checkpoint() {
+        switchmark_runtime::checkpoint();
+    }
+
+    fn block(how: Blocks, ns: u64) {
+        match how {
+            Blocks::Bare => block_thread(ns),
+            Blocks::Elsewhere => switchmark_runtime::blocking(move || block_thread(ns)),
+            Blocks::InPlace => switchmark_runtime::block_in_place(|| block_thread(ns)),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a call that the runtime does not know is what is asked for")]
+fn block_thread(ns: u64) {
+    std::thread::sleep(Duration::from_nanos(ns));
 }
 
 impl Raw for Coroutine {

@@ -4,7 +4,7 @@
     reason = "this is the side of the trait where threads are spawned and give way"
 )]
 
-use super::{Concurrency, Descriptors, Net, Own, UnitOptions};
+use super::{Blocks, Concurrency, Descriptors, Net, Own, Timed, UnitOptions};
 use crate::sys::{self, Parker};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 /// The contender `thread`.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +107,20 @@ impl Concurrency for Thread {
             }
         }
         Ok(())
+    }
+}
+
+impl Timed for Thread {
+    fn sleep_until(at_ns: u64) {
+        thread::sleep(Duration::from_nanos(at_ns.saturating_sub(Self::stamp())));
+    }
+
+    // The kernel asks nobody.
+    fn checkpoint() {}
+
+    // A thread that blocks is what the other ways imitate.
+    fn block(_how: Blocks, ns: u64) {
+        thread::sleep(Duration::from_nanos(ns));
     }
 }
 
