@@ -21,13 +21,13 @@ const CURVE: [(&str, f64); 5] = [("p1", 0.01), ("p10", 0.1), ("p25", 0.25), ("p7
 /// A metric that cells of ticks have: unit, and which direction is good.
 pub(crate) fn beside(metric: &str) -> Option<(&'static str, Better)> {
     match metric {
-        LOST => Some(("%", Better::Lower)),
+        KEPT => Some(("%", Better::Higher)),
         _ => QUANTILES.iter().any(|(name, _)| *name == metric).then_some(("µs late", Better::Lower)),
     }
 }
 
-/// The share of its work that who computed did not get done.
-const LOST: &str = "lost";
+/// The share of its work that who computed got done, over what it would have done alone.
+const KEPT: &str = "kept";
 
 /// A worker's numbers, from its one slice, the books of which are right.
 pub(crate) fn measured(
@@ -43,8 +43,8 @@ pub(crate) fn measured(
     let at = |(name, share): (&str, f64)| (name.to_owned(), quantile(&late, share) as f64);
     let mut values: BTreeMap<String, f64> = QUANTILES.map(at).map(|(name, ns)| (name, ns / 1e3)).into();
     if let Some(base_ns) = sample.base_ns {
-        // Above 0 where the steps of the stretch before were the slower ones.
-        values.insert(LOST.into(), 100.0 * (1.0 - base_ns as f64 / sample.elapsed_ns as f64));
+        // Above 100 where the machine let it run slower beforehand.
+        values.insert(KEPT.into(), 100.0 * base_ns as f64 / sample.elapsed_ns as f64);
     }
     Ok(WorkerRecord {
         slices_ns: vec![sample.elapsed_ns],
