@@ -2,8 +2,8 @@
 //!
 //! A contender of its own crate uses [`serve_raw`] or [`serve_units`]; its main is some forty lines.
 
-use crate::concurrency::{Call, Concurrency, Coroutine, Raw, Thread, coroutine};
-use crate::models::{self, Opened};
+use crate::concurrency::{Call, Coroutine, Net, Raw, Thread, coroutine};
+use crate::models::{self, Opened, echo};
 use crate::server::{self, Server};
 use std::sync::mpsc;
 use std::{fs, io};
@@ -29,15 +29,15 @@ pub fn serve_raw<R: Raw>(contender: &str, version: &str) -> io::Result<()> {
     worker::serve(identity, |prepare, session| answer(opened(&mut raw::<R>(prepare)), session))
 }
 
-/// Serves a contender of its own crate that has units and blocking calls: the models that need a scheduler.
+/// Serves a contender of its own crate that has units and blocking calls: the models that need a scheduler, and `echo`.
 ///
 /// `enter` is given the cell and what is to be run: it starts the contender's runtime as the placement demands, runs
 /// that as one of its units, and returns when it has ended.
-pub fn serve_units<C: Concurrency>(
+pub fn serve_units<C: Net>(
     contender: &str,
     version: &str,
     models: &[&str],
-    enter: impl FnOnce(&Prepare, Work) -> io::Result<()>,
+    enter: impl FnOnce(&Prepare, Work) -> io::Result<()> + Send + 'static,
 ) -> io::Result<()> {
     let identity = Identity {
         contender: contender.into(),
@@ -46,11 +46,15 @@ pub fn serve_units<C: Concurrency>(
     };
     worker::serve(identity, |prepare, session| {
         let cell = prepare.clone();
+        if prepare.model == "echo" {
+            let server = move |door| enter(&cell, Box::new(move || echo::serve::<C>(door)));
+            return server::serve_echo(prepare, session, C::room_for, server);
+        }
         enter(prepare, Box::new(move || answer(opened(&mut models::scheduled::<C>(&cell)), session)))
     })
 }
 
-/// All slices of a cell, from opening it to its end.
+/// All slices of a cell, from opening it to its end; or a server's life.
 pub type Work = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// A cell as it is handed to whoever takes slices: they, or the reason why it cannot be had here.

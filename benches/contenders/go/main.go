@@ -1,6 +1,6 @@
 // Goroutines behind the models of Switchmark, with the standard library alone.
 //
-// This file speaks the worker protocol (`switchmark schema worker` prints it); models.go does the work. One process
+// This file speaks the worker protocol (`switchmark schema worker` prints it); models.go and echo.go do the work. One process
 // serves one cell and works only between a `slice` and its reply.
 package main
 
@@ -16,7 +16,7 @@ import (
 const protocol = "switchmark.worker/1"
 
 // As the manifest has them.
-var models = []string{"yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked"}
+var models = []string{"yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked", "echo"}
 
 // A request: its verb, and its words by key.
 type request struct {
@@ -48,6 +48,7 @@ func serve(in *bufio.Reader, out *bufio.Writer) error {
 		return out.Flush()
 	}
 	var cell slices
+	var serving *server
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -65,10 +66,17 @@ func serve(in *bufio.Reader, out *bufio.Writer) error {
 			err = reply("hello contender=go version=%s models=%s", encoded(runtime.Version()), strings.Join(models, ","))
 		case asked.verb == "prepare":
 			var reason error
-			cell, reason = open(asked.words)
-			if reason != nil {
-				err = reply("unsupported reason=%s", encoded(reason.Error()))
+			if asked.words["model"] == "echo" {
+				serving, reason = listen(asked.words)
 			} else {
+				cell, reason = open(asked.words)
+			}
+			switch {
+			case reason != nil:
+				err = reply("unsupported reason=%s", encoded(reason.Error()))
+			case serving != nil:
+				err = reply("ready address=%s", serving.address)
+			default:
 				err = reply("ready")
 			}
 		case asked.verb == "slice" && cell != nil:
@@ -77,6 +85,8 @@ func serve(in *bufio.Reader, out *bufio.Writer) error {
 				return err
 			}
 			err = reply("%s", written(iterations, cell(iterations)))
+		case asked.verb == "finish" && serving != nil:
+			return reply("done %s", serving.served())
 		case asked.verb == "finish":
 			return reply("done")
 		default:

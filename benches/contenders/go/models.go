@@ -13,11 +13,16 @@ import (
 	"time"
 )
 
-// open readies a cell on as many processors as the placement has CPUs, or says why it cannot be had.
-func open(cell map[string]string) (slices, error) {
+// place takes as many processors as the placement has CPUs.
+func place(cell map[string]string) {
 	processors := len(strings.Split(cell["cpus"], ","))
 	runtime.GOMAXPROCS(processors)
 	count.alone = processors == 1
+}
+
+// open readies a cell, or says why it cannot be had.
+func open(cell map[string]string) (slices, error) {
+	place(cell)
 	switch cell["model"] {
 	case "yield-ring":
 		return yieldRing(cell)

@@ -4,14 +4,16 @@
 //! another unit had it meanwhile. Only with one worker is that a count of switches, so only then is it reported.
 
 use may::coroutine::{self, Builder, JoinHandle};
+use may::net::{TcpListener, TcpStream};
 use may::sync::{Semphore, mpmc, mpsc};
 use std::fs;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use switchmark_benches::concurrency::{Channel, Concurrency, Ends, UnitOptions};
+use switchmark_benches::concurrency::{Channel, Concurrency, Ends, Net, UnitOptions};
 
 struct May;
 
@@ -19,7 +21,8 @@ struct May;
 const VERSION: &str = "0.3.51";
 
 /// As the manifest has them.
-const MODELS: [&str; 7] = ["yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked"];
+const MODELS: [&str; 8] =
+    ["yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked", "echo"];
 
 /// may counts stacks in words.
 const WORD: usize = size_of::<usize>();
@@ -212,6 +215,31 @@ impl Channel for Bounded {
         arrived();
         from.permits.post();
         number.expect("the senders live as long as the cell")
+    }
+}
+
+impl Net for May {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+
+    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    fn accept(from: &TcpListener) -> io::Result<TcpStream> {
+        let (stream, _) = from.accept()?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn receive(from: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        from.read(buffer)
+    }
+
+    fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+        to.write_all(bytes)
     }
 }
 

@@ -4,12 +4,14 @@
 //! One program, two contenders: `tokio` gives way by `tokio::task::yield_now`, `tokio-self-wake` by a future that
 //! wakes itself. Everything else is the same, so the second runs `yield-ring` alone.
 
+mod echo;
 mod models;
 mod units;
 
 use models::{GiveWay, Opened, SelfWake, YieldNow};
 use std::io;
 use std::sync::Arc;
+use switchmark_benches::serve_echo;
 use switchmark_harness::protocol::{Identity, Prepare};
 use switchmark_harness::worker::{self, Session};
 use tokio::runtime::{Builder, Runtime};
@@ -18,7 +20,8 @@ use tokio::runtime::{Builder, Runtime};
 const VERSION: &str = "1.54.1";
 
 /// As the manifest of `tokio` has them.
-const MODELS: [&str; 7] = ["yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked"];
+const MODELS: [&str; 8] =
+    ["yield-ring", "ping-pong", "spawn-join", "spawn-batch", "tree", "pump", "parked", "echo"];
 
 fn main() -> io::Result<()> {
     match std::env::args().nth(1).as_deref() {
@@ -29,9 +32,14 @@ fn main() -> io::Result<()> {
 }
 
 fn serve<G: GiveWay>(contender: &str, models: &[&str]) -> io::Result<()> {
-    let models = models.iter().map(|m| (*m).to_owned()).collect();
-    let identity = Identity { contender: contender.into(), version: VERSION.into(), models };
+    let names = models.iter().map(|m| (*m).to_owned()).collect();
+    let identity = Identity { contender: contender.into(), version: VERSION.into(), models: names };
     worker::serve(identity, |prepare, session: Session| {
+        if prepare.model == "echo" && models.contains(&"echo") {
+            let runtime = runtime(prepare)?;
+            // A task is memory alone: nothing but that and the descriptors bounds their number.
+            return serve_echo(prepare, session, |_| Ok(()), move |door| echo::serve(&runtime, door));
+        }
         let runtime = Arc::new(runtime(prepare)?);
         match open::<G>(prepare, runtime) {
             Ok(slices) => session.run(slices),
@@ -41,7 +49,7 @@ fn serve<G: GiveWay>(contender: &str, models: &[&str]) -> io::Result<()> {
 }
 
 /// What `#[tokio::main]` builds, for as many CPUs as the placement has: with the drivers of I/O and time, since a program
-/// has them, though no model here uses either.
+/// has them, though `echo` alone uses the one and no model the other.
 fn runtime(prepare: &Prepare) -> io::Result<Runtime> {
     let alone = matches!(prepare.placement.as_str(), "same-core" | "one-core");
     units::count_switches(alone);
