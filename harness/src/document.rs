@@ -125,11 +125,9 @@ fn measured_cell(
     cell.memory = typical_memory(&records);
     cell.latency =
         ticks::typical(&records.iter().filter_map(|(_, r)| r.latency.as_ref()).collect::<Vec<_>>());
-    if let Some(counted) = outcome.counted.get(&cell.id) {
-        cell.counters.clone_from(&counted.counters);
-        if let (Some(ledger), Some(switches)) = (&mut cell.ledger, &counted.switches) {
-            ledger.switches = Some(switches.clone());
-        }
+    let counted = blocks.iter().filter_map(|block| of_contender(block, contender.id()));
+    if let Some(record) = counted.into_iter().find(|record| !record.counters.is_empty()) {
+        cell.counters.clone_from(&record.counters);
     }
     cell
 }

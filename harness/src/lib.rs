@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod awake;
+pub mod blocks;
 pub mod contender;
 pub mod counters;
 pub mod definition;

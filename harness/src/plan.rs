@@ -232,6 +232,13 @@ impl<'a> Plan<'a> {
         Ok(Plan { profile, seed, groups })
     }
 
+    /// The random order of something in a block. It depends on nothing that was measured or drawn before, so that a run
+    /// which is taken up again goes on as it would have.
+    pub fn rng(&self, block: u32, of: &str) -> Rng {
+        let digest = crate::environment::hex_digest(format!("{} {block} {of}", self.seed).as_bytes());
+        Rng::with_seed(u64::from_str_radix(&digest[..16], 16).expect("sixteen hex digits"))
+    }
+
     /// Identity of the plan: what it measures and how often, not in which order.
     pub fn fingerprint(&self) -> String {
         let mut text = format!("{} {}\n", self.profile.name, self.profile.slices);

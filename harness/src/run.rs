@@ -65,6 +65,8 @@ pub enum Event<'a> {
         done: usize,
         /// Blocks of the run, as far as is known now.
         of: usize,
+        /// Those of the done that this run has taken itself.
+        taken: usize,
         /// Widest relative half-width of a cell that is not yet narrow enough, if there is one.
         widest: Option<f64>,
         /// Time spent.
@@ -79,8 +81,6 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// Blocks, in the order they were taken.
     pub blocks: Vec<BlockRecord>,
-    /// What was counted, by cell id.
-    pub counted: BTreeMap<String, Counted>,
     /// Cells that ended without a number or before the last block, by cell id.
     pub ended: BTreeMap<String, Fault>,
     /// Why each group took no further block, by group id.
@@ -100,18 +100,36 @@ impl Outcome {
 
 /// What the counting worker of a cell found.
 #[derive(Debug, Clone, Default)]
-pub struct Counted {
+struct Counted {
     /// By event.
-    pub counters: BTreeMap<String, Counter>,
+    counters: BTreeMap<String, Counter>,
     /// Switches by the kernel's own count, where units are threads.
-    pub switches: Option<Switches>,
+    switches: Option<Switches>,
 }
 
 /// Measures the plan. `observe` is told of each step and keeps each block; its error ends the run.
-pub fn run(plan: &Plan<'_>, with: &Instrument<'_>, observe: &mut Observer<'_>) -> Result<Outcome> {
+///
+/// `kept` are blocks that a former run of the same plan and seed has taken: they are not taken again, and what
+/// they say of iterations, failures and widths holds. The budget is this run's alone.
+pub fn run(
+    plan: &Plan<'_>,
+    with: &Instrument<'_>,
+    kept: Vec<BlockRecord>,
+    observe: &mut Observer<'_>,
+) -> Result<Outcome> {
     let began = Instant::now();
     let budget = with.budget.or(plan.profile.budget);
-    let mut run = Run { plan, with, iterations: BTreeMap::new(), outcome: Outcome::default() };
+    let mut run = Run {
+        plan,
+        with,
+        iterations: BTreeMap::new(),
+        counted: BTreeMap::new(),
+        kept: kept.len(),
+        outcome: Outcome::default(),
+    };
+    for record in kept {
+        run.push(record);
+    }
     run.calibrate(observe)?;
     let mut looks = plan.profile.looks.iter().copied();
     let mut look = looks.next().unwrap_or(1);
@@ -132,7 +150,8 @@ pub fn run(plan: &Plan<'_>, with: &Instrument<'_>, observe: &mut Observer<'_>) -
         let spent = budget.is_some_and(|budget| began.elapsed() >= budget);
         open.retain(|&index| {
             let group = &plan.groups[index];
-            let narrow = plan.profile.width.is_some_and(|w| run.width(group).is_some_and(|found| found <= w));
+            let narrow =
+                plan.profile.width.is_some_and(|w| run.width(group, look).is_some_and(|found| found <= w));
             let cut_short = run.outcome.blocks_of(group).count() < look as usize;
             let stop = match (narrow, next) {
                 _ if cut_short => Stopped::Budget,
@@ -161,6 +180,10 @@ struct Run<'a> {
     with: &'a Instrument<'a>,
     /// Iterations of a slice, by cell id.
     iterations: BTreeMap<String, u64>,
+    /// What was counted, by cell id, until it goes into the cell's first block.
+    counted: BTreeMap<String, Counted>,
+    /// Blocks that were taken before.
+    kept: usize,
     outcome: Outcome,
 }
 
@@ -176,6 +199,19 @@ impl<'a> Run<'a> {
         group.contenders.iter().filter(in_race).copied().collect()
     }
 
+    /// Takes a block into the books.
+    fn push(&mut self, record: BlockRecord) {
+        for worker in &record.workers {
+            let cell = format!("{}/{}", record.cell, worker.contender);
+            if worker.status != Status::Measured {
+                let reason = worker.reason.clone().unwrap_or_default();
+                self.outcome.ended.insert(cell.clone(), Fault { status: worker.status, reason });
+            }
+            self.iterations.insert(cell, worker.iterations);
+        }
+        self.outcome.blocks.push(record);
+    }
+
     fn calibrate(&mut self, observe: &mut Observer<'_>) -> Result<()> {
         let cells: Vec<(&Group<'a>, &Contender)> =
             self.plan.groups.iter().flat_map(|g| g.contenders.iter().map(move |c| (g, *c))).collect();
@@ -185,7 +221,8 @@ impl<'a> Run<'a> {
             if self.interrupted() {
                 return Ok(());
             }
-            if matches!(group.method(), Method::Population | Method::Ticks) {
+            let known = self.iterations.contains_key(&cell) || self.outcome.ended.contains_key(&cell);
+            if known || matches!(group.method(), Method::Population | Method::Ticks) {
                 continue;
             }
             let _aside = self.stand_aside(group)?;
@@ -197,7 +234,7 @@ impl<'a> Run<'a> {
             match calibrated {
                 Ok((iterations, counted)) => {
                     self.iterations.insert(cell.clone(), iterations);
-                    self.outcome.counted.insert(cell, counted);
+                    self.counted.insert(cell, counted);
                 }
                 Err(_) if self.interrupted() => return Ok(()),
                 Err(fault) => {
@@ -306,11 +343,11 @@ impl<'a> Run<'a> {
         budget: Option<Duration>,
         observe: &mut Observer<'_>,
     ) -> Result<()> {
-        let mut rng = Rng::with_seed(self.plan.seed ^ (u64::from(block) << 32));
-        let mut shuffled = open.to_vec();
-        rng.shuffle(&mut shuffled);
-        let first_look = self.plan.profile.looks[0];
         let plan = self.plan;
+        let mut shuffled = open.to_vec();
+        plan.rng(block, "round").shuffle(&mut shuffled);
+        shuffled.retain(|&index| self.outcome.blocks_of(&plan.groups[index]).all(|kept| kept.block != block));
+        let first_look = plan.profile.looks[0];
         for (position, &index) in shuffled.iter().enumerate() {
             // The first look is reached whatever it takes; after it the budget is the limit.
             let spent = budget.is_some_and(|budget| began.elapsed() >= budget);
@@ -324,10 +361,12 @@ impl<'a> Run<'a> {
                 block,
                 done: self.outcome.blocks.len(),
                 of: self.outcome.blocks.len() + blocks_left,
-                widest: self.widest(open),
+                taken: self.outcome.blocks.len() - self.kept,
+                widest: self.widest(open, block),
                 elapsed: began.elapsed(),
             })?;
-            let record = match group.method() {
+            let mut rng = plan.rng(block, &group.id);
+            let mut record = match group.method() {
                 Method::Slices => self.block_of_slices(group, block, &mut rng)?,
                 Method::Population => {
                     let units = group.number("units").unwrap_or(0);
@@ -342,13 +381,16 @@ impl<'a> Run<'a> {
             if self.interrupted() {
                 return Ok(()); // The block in flight is lost, no other.
             }
-            for worker in record.workers.iter().filter(|w| w.status != Status::Measured) {
-                let fault =
-                    Fault { status: worker.status, reason: worker.reason.clone().unwrap_or_default() };
-                self.outcome.ended.insert(group.cell(&worker.contender), fault);
+            for worker in &mut record.workers {
+                if let Some(counted) = self.counted.remove(&group.cell(&worker.contender)) {
+                    worker.counters = counted.counters;
+                    if let (Some(ledger), Some(switches)) = (&mut worker.ledger, counted.switches) {
+                        ledger.switches = Some(switches);
+                    }
+                }
             }
             observe(Event::Done(&record))?;
-            self.outcome.blocks.push(record);
+            self.push(record);
         }
         Ok(())
     }
@@ -493,12 +535,12 @@ impl<'a> Run<'a> {
     }
 
     /// Half-width of the widest interval of a group, as a share: of the ratio to the first other contender,
-    /// or without one of the median. `None` before the first look.
-    fn width(&self, group: &Group<'a>) -> Option<f64> {
+    /// or without one of the median, over the blocks up to `last`. `None` before the first look.
+    fn width(&self, group: &Group<'a>, last: u32) -> Option<f64> {
         let competitors = self.competitors(group);
         let metric = group.primary();
         let logs = |a: &Contender, b: Option<&Contender>| {
-            let blocks = self.outcome.blocks_of(group);
+            let blocks = self.outcome.blocks_of(group).filter(|block| block.block <= last);
             let value = |block: &BlockRecord, who: &Contender| {
                 let worker = block.workers.iter().find(|w| w.contender == who.id())?;
                 worker.values.get(metric).copied()
@@ -522,9 +564,9 @@ impl<'a> Run<'a> {
         widths?.into_iter().reduce(f64::max)
     }
 
-    fn widest(&self, open: &[usize]) -> Option<f64> {
+    fn widest(&self, open: &[usize], last: u32) -> Option<f64> {
         let width = self.plan.profile.width?;
-        let widths = open.iter().filter_map(|&index| self.width(&self.plan.groups[index]));
+        let widths = open.iter().filter_map(|&index| self.width(&self.plan.groups[index], last));
         widths.filter(|w| *w > width).reduce(f64::max)
     }
 }

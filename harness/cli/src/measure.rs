@@ -2,11 +2,11 @@
 
 use crate::progress::Progress;
 use crate::world::{self, World};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
+use switchmark_harness::blocks::{self, Blocks};
 use switchmark_harness::counters::{Choice, Probed};
 use switchmark_harness::document::{Header, assemble, to_json, write_whole};
 use switchmark_harness::parent::Host;
@@ -15,7 +15,7 @@ use switchmark_harness::plan::{Plan, Profile, Selection};
 use switchmark_harness::run::{Event, Instrument, run};
 use switchmark_harness::{Error, Result, environment};
 use switchmark_reports::{PageOptions, charts, png, render_page};
-use switchmark_schema::{BlocksHead, Cell, ResultDocument, Run, Status, Tool};
+use switchmark_schema::{BlockRecord, BlocksHead, Cell, ResultDocument, Run, Status, Tool};
 
 /// What to measure and how.
 #[derive(Debug, clap::Args)]
@@ -54,6 +54,9 @@ pub(crate) struct Arguments {
     /// Where to write; a folder of its own in target/switchmark by default.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with a run that was cut short: that in --out, or the latest one. Give the other arguments as they were.
+    #[arg(long)]
+    resume: bool,
 }
 
 impl Default for Arguments {
@@ -70,6 +73,7 @@ impl Default for Arguments {
             budget: None,
             seed: None,
             out: None,
+            resume: false,
         }
     }
 }
@@ -120,7 +124,11 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let profile = Profile::named(&arguments.profile)?;
     let choice: Choice = arguments.counters.parse()?;
     let cpus = Cpus::allowed(arguments.cpus.as_deref())?;
-    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let resumed = arguments.resume.then(|| take_up(arguments)).transpose()?;
+    let seed = match &resumed {
+        Some(resumed) => resumed.head.seed,
+        None => arguments.seed.unwrap_or_else(|| fastrand::u64(..)),
+    };
     let selection = Selection {
         definitions: &world.definitions,
         contenders: &world.contenders,
@@ -133,10 +141,23 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let plan = Plan::new(&selection, seed)?;
     let started = SystemTime::now();
     let id = run_id(started);
-    let folder = arguments.out.clone().unwrap_or_else(|| Path::new("target/switchmark").join(&id));
     let probed = Probed::probe(&choice);
     let machine = environment::machine(&cpus, probed.pmu());
-    let mut blocks = open_blocks(&folder, &plan, &machine.key)?;
+    let head = BlocksHead {
+        schema: BlocksHead::SCHEMA.into(),
+        seed,
+        plan: plan.fingerprint(),
+        machine: machine.key.clone(),
+        tool: format!("{} {}", env!("CARGO_PKG_VERSION"), env!("SWITCHMARK_GIT")),
+    };
+    let (folder, mut blocks, kept) = if let Some(resumed) = resumed {
+        refuse_another_run(&resumed, &head)?;
+        (resumed.folder, resumed.blocks, resumed.kept)
+    } else {
+        let folder = arguments.out.clone().unwrap_or_else(|| Path::new(RUNS).join(&id));
+        let blocks = Blocks::create(&folder, &head)?;
+        (folder, blocks, Vec::new())
+    };
     say_how_to_add_peers(&world, arguments);
 
     ctrlc::set_handler(|| {
@@ -151,15 +172,17 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let host = Host { executable: &executable, timeout: TIMEOUT, interrupted: &INTERRUPTED };
     let instrument = Instrument { host, cpus: &cpus, probed: &probed, budget: arguments.budget };
     let mut progress = Progress::new();
-    let outcome = run(&plan, &instrument, &mut |event| {
+    let resumed = (!kept.is_empty()).then(|| format!("resumed: {} blocks were taken before", kept.len()));
+    let outcome = run(&plan, &instrument, kept, &mut |event| {
         progress.show(&event);
         match event {
-            Event::Done(record) => append(&mut blocks, &folder, record),
+            Event::Done(record) => blocks.keep(record),
             _ => Ok(()),
         }
     });
     progress.clear();
-    let outcome = outcome?;
+    let mut outcome = outcome?;
+    outcome.warnings.extend(resumed);
 
     let arguments = std::env::args().skip(1).collect();
     let header = Header {
@@ -228,35 +251,50 @@ pub(crate) fn write_charts(documents: &[ResultDocument], folder: &Path, pictures
     Ok(())
 }
 
-fn open_blocks(folder: &Path, plan: &Plan<'_>, machine: &str) -> Result<File> {
-    let about = |e: std::io::Error| {
-        Error::document(format!("cannot write into {}: {e}; name another with --out", folder.display()))
-    };
-    fs::create_dir_all(folder).map_err(about)?;
-    let path = folder.join("blocks.jsonl");
-    if path.exists() {
-        return Err(Error::usage(format!(
-            "{} holds a run already; name another folder with --out",
-            folder.display()
-        )));
-    }
-    let mut file = File::create_new(&path).map_err(about)?;
-    let head = BlocksHead {
-        schema: BlocksHead::SCHEMA.into(),
-        seed: plan.seed,
-        plan: plan.fingerprint(),
-        machine: machine.to_owned(),
-    };
-    append(&mut file, folder, &head)?;
-    Ok(file)
+/// Where runs have their folders.
+const RUNS: &str = "target/switchmark";
+
+/// A run that goes on.
+struct Resumed {
+    folder: PathBuf,
+    blocks: Blocks,
+    head: BlocksHead,
+    kept: Vec<BlockRecord>,
 }
 
-/// One line, whole and at once: a kill loses the block in flight and no other.
-fn append<T: serde::Serialize>(file: &mut File, folder: &Path, line: &T) -> Result<()> {
-    let mut text = serde_json::to_vec(line).expect("a block has string keys and finite numbers");
-    text.push(b'\n');
-    file.write_all(&text)
-        .map_err(|e| Error::document(format!("cannot write {}: {e}", folder.join("blocks.jsonl").display())))
+fn take_up(arguments: &Arguments) -> Result<Resumed> {
+    let folder = match &arguments.out {
+        Some(folder) => folder.clone(),
+        None => blocks::latest(Path::new(RUNS)).ok_or_else(|| {
+            Error::usage(format!("{RUNS} holds no run to resume; name the folder of one with --out"))
+        })?,
+    };
+    let (blocks, head, kept) = Blocks::resume(&folder)?;
+    match arguments.seed {
+        Some(seed) if seed != head.seed => Err(Error::usage(format!(
+            "the run in {} has seed {}, not {seed}; leave --seed out",
+            folder.display(),
+            head.seed
+        ))),
+        _ => Ok(Resumed { folder, blocks, head, kept }),
+    }
+}
+
+/// Blocks of two plans, machines or builds are no sample of anything.
+fn refuse_another_run(resumed: &Resumed, now: &BlocksHead) -> Result<()> {
+    let then = &resumed.head;
+    let differs = [
+        ("plan", &then.plan, &now.plan, "give the arguments of that run, with the contenders it had"),
+        ("machine", &then.machine, &now.machine, "go on where it began"),
+        ("build", &then.tool, &now.tool, "go on with the switchmark that began it"),
+    ];
+    match differs.into_iter().find(|(_, then, now, _)| then != now) {
+        None => Ok(()),
+        Some((what, then, now, remedy)) => Err(Error::usage(format!(
+            "the run in {} is of another {what} ({then}, now {now}): {remedy}, or start anew without --resume",
+            resumed.folder.display()
+        ))),
+    }
 }
 
 /// With no peer built, one line says how to add them.

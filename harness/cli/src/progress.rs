@@ -39,11 +39,10 @@ impl Progress {
 fn describe(event: &Event<'_>) -> Option<String> {
     match event {
         Event::Calibrating { cell, done, of } => Some(format!("calibrating {}/{of}  {cell}", done + 1)),
-        Event::Block { group, block, done, of, widest, elapsed } => {
-            let left = match u32::try_from(*done) {
-                Ok(done @ 1..) => {
-                    let left =
-                        *elapsed * u32::try_from(of.saturating_sub(done as usize)).unwrap_or(u32::MAX) / done;
+        Event::Block { group, block, done, of, taken, widest, elapsed } => {
+            let left = match u32::try_from(*taken) {
+                Ok(taken @ 1..) => {
+                    let left = *elapsed * u32::try_from(of.saturating_sub(*done)).unwrap_or(u32::MAX) / taken;
                     humantime::format_duration(Duration::from_secs(left.as_secs())).to_string()
                 }
                 _ => "…".to_owned(),

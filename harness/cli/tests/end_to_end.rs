@@ -307,6 +307,75 @@ fn ctrl_c_saves_what_was_measured_and_leaves_no_worker() {
     }
 }
 
+#[test]
+fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
+    // Blocks of some hundred milliseconds: two groups, and the first look, which is reached whatever it takes.
+    const CELLS: &str = r"^switch\.(handoff/idle_policy=default/same-core|raw/coroutines=1/same-core)/(thread|coroutine|call)$";
+    fn first(out: &str) -> [&str; 8] {
+        ["run", CELLS, "--budget", "0s", "--seed", "7", "--out", out]
+    }
+    fn again(out: &str) -> [&str; 7] {
+        ["run", CELLS, "--budget", "0s", "--resume", "--out", out]
+    }
+    let bench = Bench::new();
+    bench.expect(0, &first("whole"));
+    let whole = bench.result("whole");
+    let kills: u64 = std::env::var("SWITCHMARK_KILLS").map_or(8, |n| n.parse().expect("a number of kills"));
+    let mut moment = fastrand::Rng::with_seed(kills);
+    let mut killed = 0;
+    while killed < kills {
+        let out = &format!("out-{killed}");
+        let path = bench.path(out).join("blocks.jsonl");
+        let mut kept = String::new();
+        for attempt in 0.. {
+            let mut command =
+                if attempt == 0 { bench.command(&first(out)) } else { bench.command(&again(out)) };
+            let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+            let begun = wait_for("the file of blocks", || path.exists().then(Instant::now));
+            let life = Duration::from_millis(moment.u64(0..1200));
+            let ended = loop {
+                match child.try_wait().expect("waitable") {
+                    Some(status) => break Some(status),
+                    None if begun.elapsed() >= life && killed < kills => break None,
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            };
+            if ended.is_none() {
+                child.kill().expect("its end");
+                killed += 1;
+            }
+            child.wait().expect("its end");
+            let text = fs::read_to_string(&path).unwrap();
+            let now = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            assert!(now.starts_with(&kept), "what was kept stays as it was");
+            now.clone_into(&mut kept);
+            if let Some(status) = ended {
+                assert_eq!(status.code(), Some(0), "attempt {attempt} of {out}");
+                break;
+            }
+        }
+        let taken: Vec<switchmark_schema::BlockRecord> =
+            kept.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut ids: Vec<(&str, u32)> = taken.iter().map(|b| (b.cell.as_str(), b.block)).collect();
+        ids.sort_unstable();
+        let groups = ["switch.handoff/idle_policy=default/same-core", "switch.raw/coroutines=1/same-core"];
+        let expected: Vec<(&str, u32)> = groups.iter().flat_map(|g| (1..=6).map(move |n| (*g, n))).collect();
+        assert_eq!(ids, expected, "no block lost, none doubled");
+        let result = bench.result(out);
+        assert_eq!(result.census, whole.census);
+        // Whole as it is, there is nothing left to measure: the same blocks give the same numbers.
+        bench.expect(0, &again(out));
+        assert_eq!(bench.result(out).cells, result.cells);
+        assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+    }
+    // Another seed, another plan: another run.
+    let other = ["run", CELLS, "--budget", "0s", "--seed", "8", "--out", "whole", "--resume"];
+    assert!(bench.expect(2, &other).contains("seed 7, not 8"));
+    let other = ["run", r"^switch\.yield/tasks=2/", "--budget", "0s", "--out", "whole", "--resume"];
+    assert!(bench.expect(2, &other).contains("another plan"));
+    assert!(bench.expect(2, &["run", "--resume", "--out", "absent"]).contains("absent"));
+}
+
 /// A contender outside the tree: a shell script that speaks the protocol, more or less.
 fn script_contender(bench: &Bench, name: &str, on_slice: &str) -> String {
     let script = format!(

@@ -16,6 +16,9 @@ pub struct BlocksHead {
     pub plan: String,
     /// Machine key.
     pub machine: String,
+    /// Version and commit of what measures.
+    #[serde(default)]
+    pub tool: String,
 }
 
 impl BlocksHead {
@@ -77,7 +80,7 @@ pub struct WorkerRecord {
     /// What really happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
-    /// Counters over all slices.
+    /// Counters of a worker of their own, in the cell's first block; no other has any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, Counter>,
     /// The bill of the stack family.
