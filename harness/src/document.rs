@@ -1,6 +1,7 @@
 //! From what was measured to the result document. Pure; and reading one back.
 
 use crate::contender::{Contender, Kind};
+use crate::controls;
 use crate::error::{Error, Result};
 use crate::parent::Fault;
 use crate::plan::{Group, Method, Plan};
@@ -35,6 +36,8 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
     if outcome.interrupted {
         warnings.push("the run was interrupted: cells hold what was measured until then".into());
     }
+    let controls = controls::judged(plan, &outcome.blocks);
+    warnings.extend(controls::warning(plan, &controls, outcome.interrupted));
     for group in &plan.groups {
         let blocks: Vec<&BlockRecord> = outcome.blocks_of(group).collect();
         let look = last_look(plan, blocks.len());
@@ -69,7 +72,7 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
         definitions: definitions.collect(),
         census: Census::of(&cells),
         cells,
-        controls: Vec::new(),
+        controls,
         warnings,
     }
 }

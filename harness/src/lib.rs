@@ -8,6 +8,7 @@
 mod awake;
 pub mod blocks;
 pub mod contender;
+pub mod controls;
 pub mod counters;
 pub mod definition;
 mod disturbance;

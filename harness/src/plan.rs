@@ -208,6 +208,8 @@ pub struct Plan<'a> {
     pub seed: u64,
     /// What to measure.
     pub groups: Vec<Group<'a>>,
+    /// What to measure the instrument on, with one contender each.
+    pub controls: Vec<Group<'a>>,
 }
 
 impl<'a> Plan<'a> {
@@ -229,7 +231,9 @@ impl<'a> Plan<'a> {
                 "`{filter}` matches no cell; `switchmark list` shows them all"
             )));
         }
-        Ok(Plan { profile, seed, groups })
+        // A single block is no comparison.
+        let controls = if profile.cap() == 1 { Vec::new() } else { controls(selection) };
+        Ok(Plan { profile, seed, groups, controls })
     }
 
     /// The random order of something in a block. It depends on nothing that was measured or drawn before, so that a run
@@ -248,6 +252,20 @@ impl<'a> Plan<'a> {
         }
         crate::environment::hex_digest(text.as_bytes())[..12].to_owned()
     }
+}
+
+/// Whatever was asked for: they prove the instrument, not a contender.
+fn controls<'a>(selection: &Selection<'a>) -> Vec<Group<'a>> {
+    let control = |(workload, (name, value), placement, contender)| {
+        let definition = selection.definitions.iter().find(|d| d.id == workload)?;
+        let contender = selection.contenders.iter().find(|c| c.id() == contender)?;
+        let is_it = |cell: &Vec<(String, ParamValue)>| matches!(&cell[..], [(n, v)] if n == name && v.to_string() == value);
+        let params = definition.grid(None).into_iter().find(is_it)?;
+        let cpus = selection.cpus.of_placement(placement).ok()?;
+        let contenders = vec![contender];
+        Some(Group { contenders, ..blank_group(definition, params, placement, cpus) })
+    };
+    crate::controls::CELLS.into_iter().filter_map(control).collect()
 }
 
 fn unknown_name<'a>(selection: &Selection<'a>) -> Option<&'a String> {
@@ -278,24 +296,11 @@ fn group<'a>(
     params: Vec<(String, ParamValue)>,
     placement: &str,
 ) -> Option<Group<'a>> {
-    let mut id = definition.id.clone();
-    for (name, value) in &params {
-        let _ = write!(id, "/{name}={value}");
-    }
-    let _ = write!(id, "/{placement}");
     let (cpus, nowhere) = match selection.cpus.of_placement(placement) {
         Ok(cpus) => (cpus, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
-    let mut group = Group {
-        id,
-        definition,
-        params,
-        placement: placement.to_owned(),
-        cpus,
-        contenders: Vec::new(),
-        refused: Vec::new(),
-    };
+    let mut group = blank_group(definition, params, placement, cpus);
     for contender in selection.contenders {
         let id = contender.id();
         if selection.filter.is_some_and(|filter| !filter.is_match(&group.cell(id))) {
@@ -321,6 +326,29 @@ fn group<'a>(
         }
     }
     (!group.contenders.is_empty() || !group.refused.is_empty()).then_some(group)
+}
+
+/// A group in which nobody competes yet.
+fn blank_group<'a>(
+    definition: &'a Definition,
+    params: Vec<(String, ParamValue)>,
+    placement: &str,
+    cpus: Vec<usize>,
+) -> Group<'a> {
+    let mut id = definition.id.clone();
+    for (name, value) in &params {
+        let _ = write!(id, "/{name}={value}");
+    }
+    let _ = write!(id, "/{placement}");
+    Group {
+        id,
+        definition,
+        params,
+        placement: placement.to_owned(),
+        cpus,
+        contenders: Vec::new(),
+        refused: Vec::new(),
+    }
 }
 
 /// Whose slice when, for `slices` slices of each of `contenders`: with two ABBABAAB or its complement by a

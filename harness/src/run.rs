@@ -10,6 +10,7 @@
 
 use crate::awake::Awake;
 use crate::contender::{Contender, Kind};
+use crate::controls;
 use crate::counters::{self, Attached, Pair, Probed};
 use crate::disturbance::Disturbance;
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ pub struct Outcome {
 impl Outcome {
     /// The blocks of a group, in order.
     pub fn blocks_of<'o>(&'o self, group: &'o Group<'_>) -> impl Iterator<Item = &'o BlockRecord> {
-        self.blocks.iter().filter(|block| block.cell == group.id)
+        self.blocks.iter().filter(|block| block.kind == BlockKind::Cell && block.cell == group.id)
     }
 }
 
@@ -201,7 +202,8 @@ impl<'a> Run<'a> {
 
     /// Takes a block into the books.
     fn push(&mut self, record: BlockRecord) {
-        for worker in &record.workers {
+        let cells: &[WorkerRecord] = if record.kind == BlockKind::Cell { &record.workers } else { &[] };
+        for worker in cells {
             let cell = format!("{}/{}", record.cell, worker.contender);
             if worker.status != Status::Measured {
                 let reason = worker.reason.clone().unwrap_or_default();
@@ -213,8 +215,9 @@ impl<'a> Run<'a> {
     }
 
     fn calibrate(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+        let groups = self.plan.groups.iter().chain(&self.plan.controls);
         let cells: Vec<(&Group<'a>, &Contender)> =
-            self.plan.groups.iter().flat_map(|g| g.contenders.iter().map(move |c| (g, *c))).collect();
+            groups.flat_map(|g| g.contenders.iter().map(move |c| (g, *c))).collect();
         for (done, (group, contender)) in cells.iter().enumerate() {
             let cell = group.cell(contender.id());
             observe(Event::Calibrating { cell: &cell, done, of: cells.len() })?;
@@ -344,27 +347,44 @@ impl<'a> Run<'a> {
         observe: &mut Observer<'_>,
     ) -> Result<()> {
         let plan = self.plan;
-        let mut shuffled = open.to_vec();
-        plan.rng(block, "round").shuffle(&mut shuffled);
-        shuffled.retain(|&index| self.outcome.blocks_of(&plan.groups[index]).all(|kept| kept.block != block));
         let first_look = plan.profile.looks[0];
-        for (position, &index) in shuffled.iter().enumerate() {
+        let cells = open.iter().map(|&index| (BlockKind::Cell, &plan.groups[index], block));
+        let due = controls::due(block, first_look);
+        let controls =
+            plan.controls.iter().flat_map(|group| due.clone().map(move |n| (BlockKind::Control, group, n)));
+        let mut blocks: Vec<(BlockKind, &Group<'a>, u32)> = cells.chain(controls).collect();
+        plan.rng(block, "round").shuffle(&mut blocks);
+        blocks.retain(|(kind, group, number)| {
+            let id = block_id(*kind, group);
+            !self.outcome.blocks.iter().any(|kept| kept.cell == id && kept.block == *number)
+        });
+        let in_round = blocks.len();
+        for (position, (kind, group, number)) in blocks.into_iter().enumerate() {
             // The first look is reached whatever it takes; after it the budget is the limit.
             let spent = budget.is_some_and(|budget| began.elapsed() >= budget);
             if self.interrupted() || (spent && block > first_look) {
                 return Ok(());
             }
-            let group = &plan.groups[index];
-            let blocks_left = open.len() * (look - block) as usize + shuffled.len() - position;
+            let blocks_left = open.len() * (look - block) as usize + in_round - position;
+            let id = block_id(kind, group);
             observe(Event::Block {
-                group: &group.id,
-                block,
+                group: &id,
+                block: number,
                 done: self.outcome.blocks.len(),
                 of: self.outcome.blocks.len() + blocks_left,
                 taken: self.outcome.blocks.len() - self.kept,
                 widest: self.widest(open, block),
                 elapsed: began.elapsed(),
             })?;
+            if kind == BlockKind::Control {
+                let record = self.block_of_a_control(group, number)?;
+                if self.interrupted() {
+                    return Ok(()); // As below.
+                }
+                observe(Event::Done(&record))?;
+                self.push(record);
+                continue;
+            }
             let mut rng = plan.rng(block, &group.id);
             let mut record = match group.method() {
                 Method::Slices => self.block_of_slices(group, block, &mut rng)?,
@@ -399,11 +419,47 @@ impl<'a> Run<'a> {
     fn block_of_slices(&self, group: &Group<'a>, block: u32, rng: &mut Rng) -> Result<BlockRecord> {
         let _aside = self.stand_aside(group)?;
         let _awake = Awake::for_group(group);
-        let competitors = self.competitors(group);
+        let known =
+            |contender: &Contender| self.iterations.get(&group.cell(contender.id())).copied().unwrap_or(1);
+        let competitors = self.competitors(group).into_iter().map(|c| (c, known(c)));
+        let (seats, order, contamination) = self.seated(group, competitors.collect(), rng);
+        let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
+        Ok(block_record(group, block, &order, workers, contamination))
+    }
+
+    /// A contender, its twin, and the twin that is asked for more.
+    fn block_of_a_control(&self, group: &Group<'a>, block: u32) -> Result<BlockRecord> {
+        let _aside = self.stand_aside(group)?;
+        let _awake = Awake::for_group(group);
+        let contender = group.contenders[0];
+        let cell = group.cell(contender.id());
+        let iterations = self.iterations.get(&cell).copied().unwrap_or(1).max(controls::LEAST);
+        let asked = [iterations, iterations, controls::injected(iterations)];
+        let mut rng = self.plan.rng(block, &cell);
+        let (seats, order, contamination) =
+            self.seated(group, asked.map(|asked| (contender, asked)).to_vec(), &mut rng);
+        let names = [contender.id(), controls::TWIN, controls::INJECTED];
+        let workers = seats.into_iter().zip(names).map(|(seat, name)| {
+            // What more was asked for is not divided by: that is the slow-down.
+            let slower = seat.iterations as f64 / iterations as f64;
+            let mut record = seat.record(group);
+            record.values.values_mut().chain(record.minima.values_mut()).for_each(|value| *value *= slower);
+            WorkerRecord { contender: name.into(), ..record }
+        });
+        let record = block_record(group, block, &order, workers.collect(), contamination);
+        Ok(BlockRecord { kind: BlockKind::Control, cell, ..record })
+    }
+
+    /// Fresh workers, warmed up, and their slices in a balanced order.
+    fn seated(
+        &self,
+        group: &Group<'a>,
+        competitors: Vec<(&'a Contender, u64)>,
+        rng: &mut Rng,
+    ) -> (Vec<Seat<'a>>, Vec<usize>, Contamination) {
         let mut seats: Vec<Seat<'a>> = competitors
-            .iter()
-            .map(|contender| {
-                let iterations = self.iterations.get(&group.cell(contender.id())).copied().unwrap_or(1);
+            .into_iter()
+            .map(|(contender, iterations)| {
                 let warmed = self.start(group, contender, &[]).and_then(|(mut worker, _)| {
                     for _ in 0..contender.manifest.warmup {
                         slice(group, contender, &mut worker, iterations)?;
@@ -425,8 +481,7 @@ impl<'a> Run<'a> {
             idle_cpu += waiting_cpu_time(&seats, turn).saturating_sub(used_before);
         }
         let contamination = before.until(Disturbance::read(&group.cpus, pids(&seats)), idle_cpu);
-        let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
-        Ok(block_record(group, block, &order, workers, contamination))
+        (seats, order, contamination)
     }
 
     /// One fresh server and its load at a time, contenders in random order: what waits would keep its connections, and the kernel's memory.
@@ -568,6 +623,14 @@ impl<'a> Run<'a> {
         let width = self.plan.profile.width?;
         let widths = open.iter().filter_map(|&index| self.width(&self.plan.groups[index], last));
         widths.filter(|w| *w > width).reduce(f64::max)
+    }
+}
+
+/// What the record of a block calls what it is of.
+fn block_id(kind: BlockKind, group: &Group<'_>) -> String {
+    match kind {
+        BlockKind::Cell => group.id.clone(),
+        BlockKind::Control => group.cell(group.contenders[0].id()),
     }
 }
 

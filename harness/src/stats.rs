@@ -8,6 +8,6 @@ pub mod ratio;
 mod robust;
 mod sample;
 
-pub use order::{Interval, interval};
+pub use order::{Interval, interval, range};
 pub use robust::theil_sen;
 pub use sample::Sample;

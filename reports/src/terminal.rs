@@ -59,6 +59,10 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
     if !view::has_estimates(doc) {
         line("no intervals: fewer than six blocks, so these are no results yet", "33");
     }
+    // What makes the whole run doubtful, its exit code too.
+    for warning in doc.warnings.iter().filter(|warning| warning.starts_with("environment:")) {
+        line(warning, "1;31");
+    }
     let census = &doc.census;
     let mut text = format!("measured {} of {} cells", census.measured, census.total);
     for (n, what) in [

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use switchmark_harness::blocks::{self, Blocks};
+use switchmark_harness::controls::NOT_TRUSTED;
 use switchmark_harness::counters::{Choice, Probed};
 use switchmark_harness::document::{Header, assemble, to_json, write_whole};
 use switchmark_harness::parent::Host;
@@ -99,13 +100,14 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// The run's own exit code: interrupted before all, then a worker that failed; an invalid cell counts as
-    /// one under `--strict`.
+    /// The run's own exit code: interrupted before all, then a worker that failed, then a control that did; an
+    /// invalid cell counts as a worker that failed under `--strict`.
     pub(crate) fn exit_code(&self, strict: bool) -> u8 {
         let bad = |c: &Cell| c.status == Status::Failed || (strict && c.status == Status::Invalid);
         match self.interrupted {
             true => 130,
             false if self.document.cells.iter().any(bad) => 3,
+            false if self.document.warnings.iter().any(|w| w.starts_with(NOT_TRUSTED)) => 4,
             false => 0,
         }
     }

@@ -41,6 +41,13 @@ impl Bench {
         self.command(arguments).output().expect("the binary starts")
     }
 
+    /// Measures with controls, which a noisy machine may fail: 4 is as good as 0 where they are not the subject.
+    fn measures(&self, arguments: &[&str]) {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 4)), "{arguments:?}: {said}");
+    }
+
     /// Runs, expects the exit code, and returns what was said on standard error.
     fn expect(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -72,10 +79,10 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("{what} did not happen within a minute");
 }
 
-/// Lines of `blocks.jsonl` after the head.
+/// Blocks of cells in `blocks.jsonl`.
 fn blocks_done(folder: &Path) -> usize {
     let text = fs::read_to_string(folder.join("blocks.jsonl")).unwrap_or_default();
-    text.lines().count().saturating_sub(1)
+    text.lines().filter(|line| line.starts_with(r#"{"kind":"cell""#)).count()
 }
 
 fn children(parent: u32) -> Vec<u32> {
@@ -268,12 +275,12 @@ fn a_worker_killed_in_mid_run_fails_its_cell_and_nothing_else() {
     let child = bench.command(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let out = bench.path("out");
     wait_for("the first blocks", || (blocks_done(&out) >= 2).then_some(()));
+    // Beside a thread: a control holds three of a kind.
     let victim = wait_for("a coroutine worker", || {
-        let is_coroutine = |pid: &u32| {
-            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.ends_with("--contender\0coroutine\0")
-        };
-        children(child.id()).into_iter().find(is_coroutine)
+        let workers = children(child.id());
+        let line = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is = |contender: &'static str| move |pid: &u32| line(pid).ends_with(&format!("\0{contender}\0"));
+        workers.iter().copied().find(is("thread")).and(workers.iter().copied().find(is("coroutine")))
     });
     signal("KILL", victim);
     assert_eq!(ended(child), 3);
@@ -318,9 +325,9 @@ fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
         ["run", CELLS, "--budget", "0s", "--resume", "--out", out]
     }
     let bench = Bench::new();
-    bench.expect(0, &first("whole"));
+    bench.measures(&first("whole"));
     let whole = bench.result("whole");
-    let kills: u64 = std::env::var("SWITCHMARK_KILLS").map_or(8, |n| n.parse().expect("a number of kills"));
+    let kills: u64 = std::env::var("SWITCHMARK_KILLS").map_or(5, |n| n.parse().expect("a number of kills"));
     let mut moment = fastrand::Rng::with_seed(kills);
     let mut killed = 0;
     while killed < kills {
@@ -350,7 +357,7 @@ fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
             assert!(now.starts_with(&kept), "what was kept stays as it was");
             now.clone_into(&mut kept);
             if let Some(status) = ended {
-                assert_eq!(status.code(), Some(0), "attempt {attempt} of {out}");
+                assert!(matches!(status.code(), Some(0 | 4)), "attempt {attempt} of {out}: {status}");
                 break;
             }
         }
@@ -358,13 +365,20 @@ fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
             kept.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
         let mut ids: Vec<(&str, u32)> = taken.iter().map(|b| (b.cell.as_str(), b.block)).collect();
         ids.sort_unstable();
-        let groups = ["switch.handoff/idle_policy=default/same-core", "switch.raw/coroutines=1/same-core"];
-        let expected: Vec<(&str, u32)> = groups.iter().flat_map(|g| (1..=6).map(move |n| (*g, n))).collect();
+        let cells = [
+            ("switch.handoff/idle_policy=default/same-core", 6),
+            ("switch.handoff/idle_policy=default/same-core/thread", 12),
+            ("switch.raw/coroutines=1/same-core", 6),
+            ("switch.yield/tasks=2/same-core/coroutine", 12),
+        ];
+        let expected: Vec<(&str, u32)> =
+            cells.into_iter().flat_map(|(cell, blocks)| (1..=blocks).map(move |n| (cell, n))).collect();
         assert_eq!(ids, expected, "no block lost, none doubled");
         let result = bench.result(out);
         assert_eq!(result.census, whole.census);
+        assert_eq!(result.controls.len(), 4, "two answers of each of two");
         // Whole as it is, there is nothing left to measure: the same blocks give the same numbers.
-        bench.expect(0, &again(out));
+        bench.measures(&again(out));
         assert_eq!(bench.result(out).cells, result.cells);
         assert_eq!(fs::read_to_string(&path).unwrap(), kept);
     }
@@ -600,7 +614,7 @@ fn what_the_machine_has_too_little_of_for_a_server_and_its_load_is_named() {
 fn a_gate_names_the_cell_that_became_slower_and_passes_one_that_became_faster() {
     let bench = Bench::new();
     let filter = r"^switch\.handoff/idle_policy=default/same-core/";
-    bench.expect(0, &["run", filter, "--out", "base"]);
+    bench.measures(&["run", filter, "--out", "base"]);
     let stored = bench.result("base");
     // By more than any noise of a machine hides: the test is of the road, `ratio.rs` tests the judgement.
     for (factor, verdict, code) in [(1.0 / 3.0, Verdict::Regressed, 1), (3.0, Verdict::Improved, 0)] {
@@ -613,8 +627,9 @@ fn a_gate_names_the_cell_that_became_slower_and_passes_one_that_became_faster() 
         let output =
             bench.run(&["gate", "--baseline", "baseline.json", filter, "--out", &name, "--format", "json"]);
         let gate = verdicts(&output);
-        assert_eq!(output.status.code(), Some(code), "{gate:?}");
-        assert_eq!(gate.exit, u8::try_from(code).unwrap());
+        assert_eq!(output.status.code(), Some(i32::from(gate.exit)), "{gate:?}");
+        // A noisy machine may fail the controls, and then nothing else counts.
+        assert!([code, 4].contains(&gate.exit), "{gate:?}");
         let judged: Vec<_> = gate.cells.iter().map(|c| (c.id.clone(), c.verdict)).collect();
         assert_eq!(judged, [(id, verdict)], "thread is the baseline and not judged");
         assert!(fs::metadata(bench.path(&name).join("gate.json")).is_ok());

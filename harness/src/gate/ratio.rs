@@ -47,7 +47,7 @@ pub fn judge(base: &ResultDocument, head: &ResultDocument, sides: [GateSide; 2])
         run: head.run.clone(),
         machine: head.machine.clone(),
         doctor: Vec::new(),
-        controls: Vec::new(),
+        controls: head.controls.clone(),
         warnings,
         lane: Lane::Ratio,
         identical: base_side.hash == head_side.hash,

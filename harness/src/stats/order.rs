@@ -45,6 +45,13 @@ pub fn interval(sample: &Sample) -> Option<Interval> {
     Some(Interval { median: sample.median(), low: values[k - 1], high: values[n - k], level })
 }
 
+/// From the least to the greatest: the widest pair, and its level.
+pub fn range(sample: &Sample) -> Interval {
+    let values = sample.values();
+    let (low, high) = (sample.minimum(), values[values.len() - 1]);
+    Interval { median: sample.median(), low, high, level: level(values.len(), 1) }
+}
+
 /// Level of the pair (k-th least, k-th greatest) of n values: 1 - 2 P(binomial(n, 1/2) < k).
 pub fn level(n: usize, k: usize) -> f64 {
     // P(B = 0) = 2^-n, then each term from the one before.

@@ -74,6 +74,17 @@ fn a_cell_that_is_not_measured_shows_no_number_even_if_it_carries_one() {
     assert!(!text.contains("424") && text.contains("the books do not balance"), "{text}");
 }
 
+#[test]
+fn a_run_that_is_not_to_be_trusted_says_so_on_the_terminal_and_on_top_of_the_page() {
+    let mut doc = quick();
+    let said = "environment: not trusted: the null control is 1.01 to 1.20";
+    doc.warnings = vec![said.into()];
+    assert!(terminal_summary(&doc, 120, false).contains(said));
+    let words = words(&page(std::slice::from_ref(&doc)));
+    let (warning, first_chart) = (words.find(said).expect("on the page"), words.find("switch.yield"));
+    assert!(first_chart.is_none_or(|chart| warning < chart), "before any number");
+}
+
 /// Caps are the only lines three pixels thick; each interval has two.
 fn caps(svg: &str) -> usize {
     svg.matches("stroke-width=\"3\"").count()
