@@ -590,7 +590,13 @@ fn rows(cell: &Cell) -> Vec<Row> {
         return vec![row()];
     }
     let mut metrics: Vec<_> = cell.metrics.iter().take(40).collect();
-    metrics.sort_by_key(|(name, _)| **name != cell.primary);
+    // What a request costs either end stands beside the rate: where the load is the bottleneck, it says what the rate does not.
+    let beside = ["per_server_second", "per_client_second"];
+    metrics.sort_by_key(|(name, _)| match beside.iter().position(|b| b == name) {
+        _ if **name == cell.primary => 0,
+        Some(place) => place + 1,
+        None => beside.len() + 1,
+    });
     metrics
         .into_iter()
         .map(|(name, metric)| {

@@ -240,6 +240,43 @@ pub(crate) fn finding(workload: &Workload) -> String {
     }
 }
 
+/// Title of the figure of a server under load: rate and tail where there are most connections, as both are worst there.
+pub(crate) fn loaded(workload: &Workload) -> String {
+    let judged = workload.groups.iter().rev().find_map(|group| {
+        let metrics = &group.of("coroutine").filter(|c| c.status == Status::Measured)?.metrics;
+        let advantage = |metric| view::metric_advantage(metrics.get(metric)?, "thread");
+        let (rate, tail) = (advantage("rate")?, advantage("p99")?);
+        Some((group, rate, tail))
+    });
+    let Some((group, rate, tail)) = judged else {
+        return format!("{}: requests answered, and how long the slowest waited", workload.name);
+    };
+    let words = |a: Advantage| factor_interval(a.median, a.low, a.high);
+    format!(
+        "{}: a coroutine’s server answers {} as much as a thread’s, whose p99 is {} as long ({})",
+        workload.name,
+        words(rate),
+        words(tail),
+        group.label
+    )
+}
+
+/// Title of the figure of what a connection weighs.
+pub(crate) fn connection(workload: &Workload) -> String {
+    let judged = workload.groups.iter().find_map(|group| {
+        let cell = group.of("coroutine").filter(|c| c.status == Status::Measured)?;
+        view::metric_advantage(cell.metrics.get("bytes")?, "thread")
+    });
+    match judged {
+        Some(a) => format!(
+            "{}: a connection adds {} as much to a thread’s server as to a coroutine’s",
+            workload.name,
+            factor_interval(a.median, a.low, a.high)
+        ),
+        None => format!("{}: what a connection adds to the server’s memory", workload.name),
+    }
+}
+
 /// How many times better a coroutine is, said of what a workload measures.
 fn factor_in_words(workload: &Workload, factor: &str) -> String {
     let cell = workload.groups.iter().flat_map(|g| &g.cells).find(|c| c.primary_metric().is_some());
@@ -391,6 +428,19 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
         "io.idle" => {
             "A mass of connections says nothing while a few are busy: what the mass costs the few is seen in their tail, and what \
              it costs the server in the bytes that each connection adds."
+        }
+        "policy.hog" => {
+            "One unit waits for a tick each millisecond, another computes and never waits. The kernel takes the core from a thread that \
+             computes; a coroutine keeps it until it gives way, be it by itself (cooperative), at a checkpoint when a monitor has asked (flag), or never, \
+             while what has not started yet moves to another thread (hand-off). Each tick counts, those that were missed as well."
+        }
+        "policy.timer" => {
+            "Several units wait for a tick each millisecond and do some work then. A worker serves them in turn, so what is late is late for a \
+             neighbour’s work or for the waking of the worker itself."
+        }
+        "policy.blocking" => {
+            "One unit blocks in the kernel while another waits for its ticks. A thread blocks alone. A coroutine that blocks in place takes its \
+             worker with it; handed to the pool for blocking calls, it waits there and the others go on."
         }
         "stack.guard" => "What it costs to make a stack's end notice that it was overrun.",
         _ => "",

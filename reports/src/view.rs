@@ -17,7 +17,7 @@ const FAMILIES: [(&str, &str, &str); 6] = [
 ];
 
 /// Workloads by the words a reader knows them by; the id stands beside it.
-const NAMES: [(&str, &str); 17] = [
+const NAMES: [(&str, &str); 20] = [
     ("switch.raw", "Bare switch"),
     ("switch.yield", "Yield"),
     ("switch.handoff", "Hand-off"),
@@ -32,6 +32,9 @@ const NAMES: [(&str, &str); 17] = [
     ("spawn.first", "Time to the first instruction"),
     ("spawn.tree", "Tree of units"),
     ("stack.idle", "Parked unit"),
+    ("policy.hog", "Ticks beside a hog"),
+    ("policy.timer", "Ticks of many"),
+    ("policy.blocking", "Ticks beside a blocking call"),
     ("sync.channel", "Message"),
     ("io.echo", "Echo"),
     ("io.idle", "Echo beside idle connections"),

@@ -64,11 +64,11 @@ pub(crate) struct Scale {
     pub(crate) symbol: String,
 }
 
-/// `ns/switch` is `ns`, per `switch`.
+/// `ns/switch` is `ns`, per `switch`. `µs late` is `µs`: the word says of what.
 pub(crate) fn unit_parts(unit: &str) -> (&str, Option<&str>) {
     match unit.split_once('/') {
         Some((base, per)) => (base.trim(), Some(per.trim())),
-        None => (unit.trim(), None),
+        None => (unit.trim().strip_suffix(" late").unwrap_or(unit.trim()), None),
     }
 }
 
@@ -261,6 +261,7 @@ mod tests {
         assert_eq!(quantity(62_798.0, "ns/round trip"), "62.8\u{a0}µs");
         assert_eq!(quantity(16.6, "µs"), "16.6\u{a0}µs");
         assert_eq!(quantity(0.9, "ms"), "900\u{a0}µs");
+        assert_eq!(quantity(19_600.0, "µs late"), "19.6\u{a0}ms");
         assert_eq!(quantity(38_189.0, "bytes/unit"), "37.3\u{a0}KiB");
         assert_eq!(quantity(1200.0, "requests/s"), "1200\u{a0}requests/s");
         assert_eq!(quantity_interval(690.0, 671.0, 1702.0, "ns"), "690\u{a0}ns (671–1702)");

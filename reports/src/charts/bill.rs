@@ -24,79 +24,190 @@ pub(crate) fn components(bytes: &PerUnitBytes) -> [(&'static str, f64, Colour); 
     ]
 }
 
-/// Components that can be drawn: finite and not below nothing.
-fn parts(cell: &Cell) -> Option<[(&'static str, f64, Colour); 5]> {
-    let memory = cell.memory.as_ref().filter(|_| cell.status == Status::Measured)?;
-    let parts = components(&memory.per_unit_bytes);
-    parts
-        .iter()
-        .all(|(_, v, _)| (0.0..1e15).contains(v))
-        .then_some(parts)
-        .filter(|p| p.iter().map(|(_, v, _)| v).sum::<f64>() > 0.0)
+type Parts = Vec<(&'static str, f64, Colour)>;
+
+/// What is weighed, and how that is said.
+struct Bill {
+    /// Part of the chart's name.
+    name: &'static str,
+    title: fn(&Workload) -> String,
+    what: &'static str,
+    parts: fn(&Cell) -> Option<Parts>,
+    /// The metric whose value and interval stand beside the bar; the primary one if none is named.
+    told: Option<&'static str>,
+    note: &'static str,
 }
+
+const UNITS: Bill = Bill {
+    name: "bill",
+    title: prose::finding,
+    what: "Bytes for one parked unit, from zero",
+    parts: |cell| Some(components(&cell.memory.as_ref()?.per_unit_bytes).to_vec()),
+    told: None,
+    note: "whisker beneath a bar: interval of the whole",
+};
+
+const CONNECTIONS: Bill = Bill {
+    name: "memory",
+    title: prose::connection,
+    what: "Bytes for one connection, from zero; at the right the server’s own",
+    parts: |cell| {
+        let middle = |metric| Some(view::point(cell.metrics.get(metric)?)?.middle);
+        let own = ("the server’s own", middle("bytes")?, USER_OTHER);
+        Some(vec![own, ("the kernel’s objects, of both ends", middle("kernel_bytes")?, SLAB)])
+    },
+    told: Some("bytes"),
+    note: "whisker beneath a bar: interval of the server’s own",
+};
 
 /// Absent where no cell of the workload was weighed.
 pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
-    const TOP: f64 = 58.0;
-    const HEAD: f64 = 26.0;
-    const LANE: f64 = 36.0;
-    const MOST_BARS: usize = 32;
-    let cells = || workload.groups.iter().flat_map(|g| g.cells.iter().copied());
-    let highest = cells()
-        .filter_map(|c| {
-            let sum: f64 = parts(c)?.iter().map(|(_, v, _)| v).sum();
-            let high = whole(c).and_then(|(_, interval)| interval).map_or(0.0, |i| i.1);
-            Some(sum.max(high))
-        })
-        .fold(0.0_f64, f64::max);
-    if highest == 0.0 {
-        return Ok(None);
+    UNITS.draw(workload)
+}
+
+/// What a connection weighs; absent where that was not asked.
+pub(super) fn connections(workload: &Workload) -> Result<Option<Chart>, RenderError> {
+    CONNECTIONS.draw(workload)
+}
+
+impl Bill {
+    /// Components that can be drawn: finite and not below nothing.
+    fn parts(&self, cell: &Cell) -> Option<Parts> {
+        let parts = (self.parts)(cell).filter(|_| cell.status == Status::Measured)?;
+        let drawable = parts.iter().all(|(_, v, _)| (0.0..1e15).contains(v));
+        (drawable && parts.iter().map(|(_, v, _)| v).sum::<f64>() > 0.0).then_some(parts)
     }
-    let mut groups = Vec::new();
-    let mut bars = 0;
-    for group in &workload.groups {
-        if bars + group.cells.len() <= MOST_BARS {
-            bars += group.cells.len();
-            groups.push(group);
-        }
-    }
-    let axis = Axis::to(highest);
-    let bottom = TOP + groups.iter().map(|g| HEAD + LANE * g.cells.len() as f64).sum::<f64>() + 4.0;
-    let description = format!(
-        "Stacked bars of bytes per parked unit, linear from zero. {}",
-        cells()
+
+    fn draw(&self, workload: &Workload) -> Result<Option<Chart>, RenderError> {
+        const TOP: f64 = 58.0;
+        const HEAD: f64 = 26.0;
+        const LANE: f64 = 36.0;
+        const MOST_BARS: usize = 32;
+        let cells = || workload.groups.iter().flat_map(|g| g.cells.iter().copied());
+        let highest = cells()
             .filter_map(|c| {
-                let parts = parts(c)?.map(|(name, v, _)| format!("{name} {}", quantity(v, UNIT)));
-                Some(format!("{}: {}.", c.id, parts.join(", ")))
+                let sum: f64 = self.parts(c)?.iter().map(|(_, v, _)| v).sum();
+                let high = self.whole(c).and_then(|(_, interval)| interval).map_or(0.0, |i| i.1);
+                Some(sum.max(high))
             })
-            .collect::<Vec<_>>()
-            .join(" ")
-    );
-    let name = format!("{}-bill", workload.id);
-    draw(&name, prose::finding(workload), &description, bottom + 42.0, |canvas| {
-        canvas.note((0.0, 12.0), "Bytes for one parked unit, from zero");
-        let mut x = PLOT.0;
-        for (label, _, colour) in components(&PerUnitBytes::default()) {
-            canvas.rect((x, 29.0), (x + 11.0, 40.0), colour);
-            canvas.text((x + 16.0, 34.5), label, 12.0, INK, Hold::Left, false);
-            x += 16.0 + width_em(label) * 12.0 + 18.0;
+            .fold(0.0_f64, f64::max);
+        if highest == 0.0 {
+            return Ok(None);
         }
-        let mut y = TOP;
-        for group in &groups {
-            let height = HEAD + LANE * group.cells.len() as f64;
-            axis.grid(canvas, (y + HEAD - 3.0, y + height));
-            canvas.text((0.0, y + 12.0), &fit(&group.label, 40.0), 13.0, INK, Hold::Left, true);
-            for (n, cell) in group.cells.iter().enumerate() {
-                bar(canvas, &axis, cell, y + HEAD + LANE * (n as f64 + 0.5) - 6.0);
+        let mut groups = Vec::new();
+        let mut bars = 0;
+        for group in &workload.groups {
+            if bars + group.cells.len() <= MOST_BARS {
+                bars += group.cells.len();
+                groups.push(group);
             }
-            y += height;
         }
-        canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
-        axis.grid(canvas, (bottom, bottom + 4.0));
-        axis.labels(canvas, bottom + 14.0);
-        canvas.note((PLOT.0, bottom + 32.0), "whisker beneath a bar: interval of the whole");
-    })
-    .map(Some)
+        let axis = Axis::to(highest);
+        let bottom = TOP + groups.iter().map(|g| HEAD + LANE * g.cells.len() as f64).sum::<f64>() + 4.0;
+        let description = format!(
+            "Stacked bars. {}. {}",
+            self.what,
+            cells()
+                .filter_map(|c| {
+                    let parts = self.parts(c)?;
+                    let parts = parts.iter().map(|(name, v, _)| format!("{name} {}", quantity(*v, UNIT)));
+                    Some(format!("{}: {}.", c.id, parts.collect::<Vec<_>>().join(", ")))
+                })
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+        let name = format!("{}-{}", workload.id, self.name);
+        draw(&name, (self.title)(workload), &description, bottom + 42.0, |canvas| {
+            canvas.note((0.0, 12.0), self.what);
+            let mut x = PLOT.0;
+            for (label, _, colour) in cells().find_map(|c| self.parts(c)).unwrap_or_default() {
+                canvas.rect((x, 29.0), (x + 11.0, 40.0), colour);
+                canvas.text((x + 16.0, 34.5), label, 12.0, INK, Hold::Left, false);
+                x += 16.0 + width_em(label) * 12.0 + 18.0;
+            }
+            let mut y = TOP;
+            for group in &groups {
+                let height = HEAD + LANE * group.cells.len() as f64;
+                axis.grid(canvas, (y + HEAD - 3.0, y + height));
+                canvas.text((0.0, y + 12.0), &fit(&group.label, 40.0), 13.0, INK, Hold::Left, true);
+                for (n, cell) in group.cells.iter().enumerate() {
+                    self.bar(canvas, &axis, cell, y + HEAD + LANE * (n as f64 + 0.5) - 6.0);
+                }
+                y += height;
+            }
+            canvas.line((0.0, bottom), (WIDTH, bottom), GRID, 1);
+            axis.grid(canvas, (bottom, bottom + 4.0));
+            axis.labels(canvas, bottom + 14.0);
+            canvas.note((PLOT.0, bottom + 32.0), self.note);
+        })
+        .map(Some)
+    }
+
+    /// One cell: its bar with the parts, the whole with its interval; or why there is none.
+    fn bar(&self, canvas: &mut Canvas, axis: &Axis, cell: &Cell, y: f64) {
+        let name = fit(&cell.contender, 8.6);
+        let look = look(&cell.contender);
+        let Some(parts) = self.parts(cell) else {
+            canvas.text((20.0, y), &name, 13.0, ABSENT, Hold::Left, false);
+            let why = match cell.status {
+                Status::Measured => "measured, but not weighed by component".to_owned(),
+                status => format!(
+                    "{}: {}",
+                    view::status_word(status),
+                    cell.reason.as_deref().unwrap_or("no reason given")
+                ),
+            };
+            canvas.rect((PLOT.0 - 2.0, y - 8.0), (WIDTH, y + 8.0), PAPER);
+            let why = fit(&why, (WIDTH - PLOT.0) / 12.0 - 0.5);
+            canvas.text((PLOT.0, y), &why, 12.0, ABSENT, Hold::Left, false);
+            return;
+        };
+        canvas.mark(8.0, y, look);
+        canvas.text((20.0, y), &name, 13.0, INK, Hold::Left, false);
+        let mut from = 0.0;
+        for (_, v, colour) in parts.into_iter().filter(|(_, v, _)| *v > 0.0) {
+            let (a, b) = (axis.at(from), axis.at(from + v));
+            // Half a pixel at least: a component that is there is drawn.
+            canvas.rect((a, y - 10.0), (b.max(a + 0.5), y + 10.0), colour);
+            let label = quantity(v, UNIT);
+            if width_em(&label) * 11.0 + 8.0 < b - a {
+                canvas.text((f64::midpoint(a, b), y), &label, 11.0, PAPER, Hold::Middle, false);
+            }
+            if a > PLOT.0 {
+                canvas.line((a, y - 10.0), (a, y + 10.0), PAPER, 1);
+            }
+            from += v;
+        }
+        let mut text = quantity(from, UNIT);
+        let mut right = axis.at(from);
+        if let Some((middle, interval)) = self.whole(cell) {
+            text = quantity(middle, UNIT);
+            if let Some((low, high)) = interval {
+                canvas.whisker(axis.at(low), axis.at(high), y + 15.0, look);
+                text = quantity_interval(middle, low, high, UNIT);
+                right = right.max(axis.at(high));
+            }
+        }
+        // A paper patch, so that no grid line runs through the figures.
+        let text = fit(&text, 11.0);
+        canvas.rect((right + 6.0, y - 8.0), (right + 12.0 + width_em(&text) * 13.0, y + 8.0), PAPER);
+        canvas.text((right + 9.0, y), &text, 12.5, INK, Hold::Left, true);
+    }
+
+    /// The metric beside the bar as far as it is bytes: middle and ends.
+    fn whole(&self, cell: &Cell) -> Option<(f64, Option<(f64, f64)>)> {
+        let metric = match self.told {
+            Some(name) => cell.metrics.get(name)?,
+            None => cell.primary_metric()?,
+        };
+        if crate::words::unit_parts(&metric.unit).0 != "bytes" {
+            return None;
+        }
+        let p = view::point(metric).filter(|_| cell.status == Status::Measured)?;
+        let fits = |v: f64| (0.0..1e15).contains(&v);
+        let middle = finite(p.middle).filter(|v| fits(*v))?;
+        Some((middle, p.interval.filter(|i| fits(i.low) && fits(i.high)).map(|i| (i.low, i.high))))
+    }
 }
 
 /// Where bars may stand; names are left of it, sums right of the bars.
@@ -138,69 +249,6 @@ impl Axis {
             canvas.text((self.at(tick), y), &label, 12.0, MUTED, Hold::Middle, false);
         }
     }
-}
-
-/// One cell: its bar with the parts, the whole with its interval; or why there is none.
-fn bar(canvas: &mut Canvas, axis: &Axis, cell: &Cell, y: f64) {
-    let name = fit(&cell.contender, 8.6);
-    let look = look(&cell.contender);
-    let Some(parts) = parts(cell) else {
-        canvas.text((20.0, y), &name, 13.0, ABSENT, Hold::Left, false);
-        let why = match cell.status {
-            Status::Measured => "measured, but not weighed by component".to_owned(),
-            status => format!(
-                "{}: {}",
-                view::status_word(status),
-                cell.reason.as_deref().unwrap_or("no reason given")
-            ),
-        };
-        canvas.rect((PLOT.0 - 2.0, y - 8.0), (WIDTH, y + 8.0), PAPER);
-        let why = fit(&why, (WIDTH - PLOT.0) / 12.0 - 0.5);
-        canvas.text((PLOT.0, y), &why, 12.0, ABSENT, Hold::Left, false);
-        return;
-    };
-    canvas.mark(8.0, y, look);
-    canvas.text((20.0, y), &name, 13.0, INK, Hold::Left, false);
-    let mut from = 0.0;
-    for (_, v, colour) in parts.into_iter().filter(|(_, v, _)| *v > 0.0) {
-        let (a, b) = (axis.at(from), axis.at(from + v));
-        // Half a pixel at least: a component that is there is drawn.
-        canvas.rect((a, y - 10.0), (b.max(a + 0.5), y + 10.0), colour);
-        let label = quantity(v, UNIT);
-        if width_em(&label) * 11.0 + 8.0 < b - a {
-            canvas.text((f64::midpoint(a, b), y), &label, 11.0, PAPER, Hold::Middle, false);
-        }
-        if a > PLOT.0 {
-            canvas.line((a, y - 10.0), (a, y + 10.0), PAPER, 1);
-        }
-        from += v;
-    }
-    let mut text = quantity(from, UNIT);
-    let mut right = axis.at(from);
-    if let Some((middle, interval)) = whole(cell) {
-        text = quantity(middle, UNIT);
-        if let Some((low, high)) = interval {
-            canvas.whisker(axis.at(low), axis.at(high), y + 15.0, look);
-            text = quantity_interval(middle, low, high, UNIT);
-            right = right.max(axis.at(high));
-        }
-    }
-    // A paper patch, so that no grid line runs through the figures.
-    let text = fit(&text, 11.0);
-    canvas.rect((right + 6.0, y - 8.0), (right + 12.0 + width_em(&text) * 13.0, y + 8.0), PAPER);
-    canvas.text((right + 9.0, y), &text, 12.5, INK, Hold::Left, true);
-}
-
-/// The primary metric as far as it is bytes: middle and ends.
-fn whole(cell: &Cell) -> Option<(f64, Option<(f64, f64)>)> {
-    let metric = cell.primary_metric()?;
-    if crate::words::unit_parts(&metric.unit).0 != "bytes" {
-        return None;
-    }
-    let p = view::cell_point(cell)?;
-    let fits = |v: f64| (0.0..1e15).contains(&v);
-    let middle = finite(p.middle).filter(|v| fits(*v))?;
-    Some((middle, p.interval.filter(|i| fits(i.low) && fits(i.high)).map(|i| (i.low, i.high))))
 }
 
 /// 1, 2 or 5 times a power of ten, so that there are four to nine ticks.

@@ -93,13 +93,7 @@ fn grid(canvas: &mut Canvas, axis: &LogAxis, (top, bottom): (f64, f64), unit: &s
     for tick in axis.ticks(unit) {
         let x = axis.at(tick);
         canvas.line((x, top), (x, bottom), GRID, 1);
-        let s = scale(tick, unit);
-        let label = match unit_parts(unit).0 {
-            "ns" | "us" | "µs" | "ms" | "s" | "bytes" => {
-                format!("{}\u{a0}{}", tick_digits(tick / s.divisor), s.symbol)
-            }
-            _ => tick_digits(tick),
-        };
+        let label = tick_label(tick, unit);
         // A tick without room for its label keeps its line.
         let half = crate::words::width_em(&label) * 6.0;
         if x - half > last {
@@ -107,6 +101,20 @@ fn grid(canvas: &mut Canvas, axis: &LogAxis, (top, bottom): (f64, f64), unit: &s
             last = x + half + 6.0;
         }
     }
+}
+
+/// A tick in the unit that fits it, where there is one; else the number alone.
+pub(super) fn tick_label(tick: f64, unit: &str) -> String {
+    if !is_scaled(unit) {
+        return tick_digits(tick);
+    }
+    let s = scale(tick, unit);
+    format!("{}\u{a0}{}", tick_digits(tick / s.divisor), s.symbol)
+}
+
+/// Whether a number of this unit is shown in the larger or smaller one that fits it: those of time and memory.
+fn is_scaled(unit: &str) -> bool {
+    ["ns", "us", "µs", "ms", "s", "bytes"].contains(&unit_parts(unit).0)
 }
 
 /// A tick is 1, 2 or 5 times a power of ten: no digits behind it but what is needed.
@@ -359,6 +367,34 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
     .map(Some)
 }
 
+/// Room for a ratio and its interval, in em.
+const VERDICT: f64 = 10.6;
+
+/// How many times better; as a part of one where so small a number would have too many digits.
+fn verdict(a: view::Advantage) -> String {
+    let text = factor_interval(a.median, a.low, a.high);
+    if a.high >= 1.0 || crate::words::width_em(&text) <= VERDICT {
+        return text;
+    }
+    let part = |v: f64| format!("1/{}", digits((1.0 / v).round()));
+    format!("{} ({}–{})", part(a.median), part(a.low), part(a.high))
+}
+
+/// A lane's number with its interval. A unit that no prefix fits stands above the axis already, and beside it there is no room for numbers of six
+/// digits: those are in thousands.
+fn beside(point: &Point, unit: &str) -> String {
+    let (divisor, unit) = match point.middle {
+        _ if is_scaled(unit) => (1.0, unit),
+        v if v >= 1e4 => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    let of = |v: f64| v / divisor;
+    match point.interval {
+        Some(i) => quantity_interval(of(point.middle), of(i.low), of(i.high), unit),
+        None => quantity(of(point.middle), unit) + ", no interval",
+    }
+}
+
 fn lane_of_figure(
     canvas: &mut Canvas,
     axis: &LogAxis,
@@ -378,16 +414,12 @@ fn lane_of_figure(
     canvas.mark(8.0, y, look(&lane.cell.contender));
     canvas.text((20.0, y), &name, 13.0, INK, Hold::Left, false);
     lane.draw(canvas, axis, y);
-    let text = match point.interval {
-        Some(i) => quantity_interval(point.middle, i.low, i.high, lane.unit()),
-        None => quantity(point.middle, lane.unit()) + ", no interval",
-    };
+    let text = beside(point, lane.unit());
     let advantage = view::advantage(lane.cell, "thread");
     // Without a ratio beside it the value has the rest of the row.
     let room = if advantage.is_some() { 12.2 } else { (WIDTH - value_x) / 13.0 };
     canvas.text((value_x, y), &fit(&text, room), 13.0, INK, Hold::Left, false);
     if let Some(a) = advantage {
-        let text = factor_interval(a.median, a.low, a.high);
-        canvas.text((verdict_x, y), &fit(&text, 10.6), 13.0, INK, Hold::Left, false);
+        canvas.text((verdict_x, y), &fit(&verdict(a), VERDICT), 13.0, INK, Hold::Left, false);
     }
 }

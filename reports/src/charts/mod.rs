@@ -9,10 +9,12 @@
 //! colour. The attribute keeps the light colour, for viewers without CSS variables; the class follows the theme.
 
 mod bill;
-
 mod dots;
+mod load;
+mod tail;
 
 pub(crate) use bill::components;
+use dots::tick_label;
 
 use crate::RenderError;
 use crate::theme::{self, Colour, Look, Shape};
@@ -140,14 +142,33 @@ pub(crate) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
     dots::headline(families)
 }
 
-/// The figure of a workload: the bill where units were weighed, dots everywhere else.
+/// The figures of a workload: the bill where its units were weighed, else dots, after the lines of a load or of a tail where it has them, and
+/// before what a connection weighs.
 pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError> {
     let mut out = Vec::new();
     out.extend(bill::bill(workload)?);
     if out.is_empty() {
+        out.extend(load::load(workload)?);
+        out.extend(tail::tail(workload)?);
         out.extend(dots::workload(workload)?);
+        out.extend(bill::connections(workload)?);
     }
     Ok(out)
+}
+
+/// Who is who: a mark and a name for each, in a line at the top.
+fn key<'a>(canvas: &mut Canvas, names: impl Iterator<Item = &'a str>) {
+    let mut x = 6.0;
+    for name in names {
+        let name = crate::words::fit(name, 12.0);
+        let wide = crate::words::width_em(&name) * 13.0;
+        if x + 14.0 + wide > WIDTH {
+            break;
+        }
+        canvas.mark(x, 12.0, theme::look(&name));
+        canvas.text((x + 12.0, 12.0), &name, 13.0, theme::INK, Hold::Left, false);
+        x += 12.0 + wide + 26.0;
+    }
 }
 
 /// A small chart for an aspect: the quoted group, or one group of each placement where that is the question.
@@ -273,16 +294,51 @@ impl Canvas<'_> {
         }
     }
 
+    /// The same standing, for a plot in which the value goes up. Never dashed: it is narrow, and the line that it stands on is.
+    pub(crate) fn upright(&mut self, low: f64, high: f64, x: f64, look: Look) {
+        self.line((x, low), (x, high), look.colour, CAP - 1);
+        for y in [low, high] {
+            self.line((x - 3.0, y), (x + 3.0, y), look.colour, CAP);
+        }
+    }
+
+    /// A contender's line through its points, from the left.
+    pub(crate) fn curve(&mut self, points: &[(f64, f64)], look: Look) {
+        let style = rgb(look.colour).stroke_width(WHISKER);
+        let points = points.iter().map(|(x, y)| (px(*x), px(*y))).collect::<Vec<_>>();
+        if points.len() < 2 {
+            return;
+        }
+        if look.dashed {
+            let dashed = plotters::element::DashedPathElement::new(points, px(5.0), px(3.0), style);
+            let done = self.area.draw(&dashed);
+            self.keep(done);
+        } else {
+            let done = self.area.draw(&PathElement::new(points, style));
+            self.keep(done);
+        }
+    }
+
     /// The contender's mark. Hollow shapes are filled with paper, so that a whisker does not run through them.
     pub(crate) fn mark(&mut self, x: f64, y: f64, look: Look) {
+        self.mark_sized(x, y, look, 1.0);
+    }
+
+    /// A smaller one, where many stand close together.
+    pub(crate) fn small_mark(&mut self, x: f64, y: f64, look: Look) {
+        self.mark_sized(x, y, look, 0.72);
+    }
+
+    fn mark_sized(&mut self, x: f64, y: f64, look: Look, size: f64) {
         let c = look.colour;
         let polygon = |s: &mut Self, r: f64, colour: Colour, corners: &[(f64, f64)]| {
-            let corners: Vec<_> = corners.iter().map(|(dx, dy)| (px(x + dx * r), px(y + dy * r))).collect();
+            let corners: Vec<_> =
+                corners.iter().map(|(dx, dy)| (px(x + dx * r * size), px(y + dy * r * size))).collect();
             let done = s.area.draw(&Polygon::new(corners, rgb(colour).filled()));
             s.keep(done);
         };
         let disc = |s: &mut Self, r: f64, colour: Colour| {
-            let done = s.area.draw(&Circle::new((px(x), px(y)), px(r), rgb(colour).filled()));
+            let done = s.area.draw(&Circle::new((px(x), px(y)), px(r * size), rgb(colour).filled()));
             s.keep(done);
         };
         let diamond = [(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)];
@@ -308,8 +364,9 @@ impl Canvas<'_> {
                 polygon(self, 3.0, paper, &square);
             }
             Shape::Plus => {
-                self.rect((x - 5.5, y - 1.75), (x + 5.5, y + 1.75), c);
-                self.rect((x - 1.75, y - 5.5), (x + 1.75, y + 5.5), c);
+                let (long, thin) = (5.5 * size, 1.75 * size);
+                self.rect((x - long, y - thin), (x + long, y + thin), c);
+                self.rect((x - thin, y - long), (x + thin, y + long), c);
             }
             Shape::Cross => {
                 for flip in [1.0, -1.0] {
@@ -318,7 +375,10 @@ impl Canvas<'_> {
                     polygon(self, 5.2, c, &arm);
                 }
             }
-            Shape::Bar => self.rect((x - 2.5, y - 6.0), (x + 2.5, y + 6.0), c),
+            Shape::Bar => {
+                let (wide, high) = (2.5 * size, 6.0 * size);
+                self.rect((x - wide, y - high), (x + wide, y + high), c);
+            }
         }
     }
 }
@@ -430,6 +490,26 @@ pub(crate) struct LogAxis {
 }
 
 impl LogAxis {
+    /// From the least value to the greatest, with nothing at the ends: for places where a value stands, not for sizes. A lone value is in the middle.
+    pub(crate) fn tight(values: impl Iterator<Item = f64>, span: (f64, f64)) -> Option<LogAxis> {
+        let values: Vec<f64> = values.filter_map(crate::words::drawable).collect();
+        let low = values.iter().copied().reduce(f64::min)?;
+        let high = values.iter().copied().reduce(f64::max)?;
+        let (low, high) = if low < high { (low, high) } else { (low / 2.0, high * 2.0) };
+        Some(LogAxis { coord: (low..high).log_scale().into(), range: (low, high), span })
+    }
+
+    /// The same values at another place.
+    pub(crate) fn moved(&self, span: (f64, f64)) -> LogAxis {
+        let (low, high) = self.range;
+        LogAxis { coord: (low..high).log_scale().into(), range: self.range, span }
+    }
+
+    /// Where on the sheet the ends are.
+    pub(crate) fn span(&self) -> (f64, f64) {
+        self.span
+    }
+
     /// Over all values that can be drawn; `span` is where on the sheet, in CSS pixels.
     pub(crate) fn over(values: impl Iterator<Item = f64>, span: (f64, f64)) -> Option<LogAxis> {
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);

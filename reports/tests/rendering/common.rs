@@ -1,6 +1,9 @@
 //! What the tests share: the golden samples, and a reader that takes a page apart.
 
-use switchmark_schema::{GateDocument, ResultDocument, read};
+use switchmark_schema::{
+    Better, Cell, Estimate, GateDocument, Latency, Metric, ParamValue, Ratio, ResultDocument, Status,
+    Stopped, read,
+};
 
 pub(crate) fn quick() -> ResultDocument {
     read(include_str!("../../../harness/schema/samples/result-quick.json")).expect("the sample is a result")
@@ -8,6 +11,121 @@ pub(crate) fn quick() -> ResultDocument {
 
 pub(crate) fn smoke() -> ResultDocument {
     read(include_str!("../../../harness/schema/samples/result-smoke.json")).expect("the sample is a result")
+}
+
+/// A result of servers and of ticks, which the samples have none of: `io.echo` over connections, `io.idle` and `policy.hog`.
+pub(crate) fn outward() -> ResultDocument {
+    let mut doc = quick();
+    let like = doc.cells.iter().find(|c| c.status == Status::Measured).expect("in the sample").clone();
+    let cell = |group: &str, contender: &str, primary: &str| Cell {
+        id: format!("{group}/{contender}"),
+        workload: group.split('/').next().expect("an id").into(),
+        contender: contender.into(),
+        params: group
+            .split('/')
+            .filter_map(|part| part.split_once('='))
+            .map(|(name, value)| {
+                let number = value.parse().map(ParamValue::Number);
+                (name.to_owned(), number.unwrap_or_else(|_| ParamValue::Word(value.into())))
+            })
+            .collect(),
+        placement: group.rsplit('/').next().expect("a placement").into(),
+        primary: primary.into(),
+        metrics: std::collections::BTreeMap::new(),
+        memory: None,
+        latency: None,
+        ..like.clone()
+    };
+    let mut cells = Vec::new();
+    let contenders = ["thread", "coroutine", "epoll", "tokio", "may", "go"];
+    for (n, contender) in contenders.into_iter().enumerate() {
+        let slower = 1.0 + n as f64 / 7.0;
+        for connections in [100.0, 1000.0, 5000.0_f64] {
+            let group = format!("io.echo/connections={connections}/bytes=64/loop=closed/one-core");
+            let mut echo = cell(&group, contender, "rate");
+            let tail = connections * 31.0 * slower;
+            echo.metrics = [
+                ("rate", "requests/s", Better::Higher, 300_000.0 / slower / connections.powf(0.2)),
+                ("p50", "µs", Better::Lower, tail / 2.0),
+                ("p99", "µs", Better::Lower, tail),
+                ("max", "µs", Better::Lower, tail * 3.0),
+                ("per_server_second", "requests/CPU s", Better::Higher, 120_000.0 / slower),
+                ("per_client_second", "requests/CPU s", Better::Higher, 125_000.0),
+                ("bytes", "bytes/connection", Better::Lower, 900.0 * slower),
+            ]
+            .map(|(name, unit, better, value)| (name.to_owned(), metric(unit, better, value)))
+            .into();
+            cells.push(echo);
+        }
+        let mut idle = cell("io.idle/idle=1000/active=100/one-core", contender, "p99");
+        idle.metrics = [
+            ("p99", "µs", 4000.0 * slower),
+            ("bytes", "bytes/connection", 5400.0 * slower),
+            ("kernel_bytes", "bytes/connection", 7600.0),
+        ]
+        .map(|(name, unit, value)| (name.to_owned(), metric(unit, Better::Lower, value)))
+        .into();
+        cells.push(idle);
+    }
+    for (dial, late) in [("cooperative", 900_000.0), ("flag", 6000.0), ("handoff", 7000.0)] {
+        let group = format!("policy.hog/dial={dial}/quantum_us=10000/same-core");
+        for (contender, us) in [("thread", 3500.0), ("coroutine", late)] {
+            let mut hog = cell(&group, contender, "p99");
+            let curve =
+                [("p50", 0.1), ("p75", 0.2), ("p90", 0.5), ("p99", 1.0), ("p99.9", 1.7), ("max", 2.0)];
+            let told = |name: &str| !["p75", "p90"].contains(&name);
+            hog.metrics = curve
+                .into_iter()
+                .filter(|(name, _)| told(name))
+                .map(|(name, share)| (name.to_owned(), metric("µs late", Better::Lower, us * share)))
+                .collect();
+            hog.latency = Some(Latency {
+                percentiles: curve.map(|(name, share)| (name.to_owned(), us * share * 1e3)).into(),
+                count: 12_000,
+                load: "open".into(),
+                histogram: None,
+            });
+            if late > 1e5 && contender == "coroutine" {
+                let p99 = hog.metrics.get_mut("p99").expect("set above");
+                p99.ratios[0] = Ratio { median: 241.0, low: 159.0, high: 262.0, ..p99.ratios[0].clone() };
+            }
+            cells.push(hog);
+        }
+        let mut absent = cell(&group, "go", "p99");
+        absent.status = Status::Unsupported;
+        absent.reason = Some("go does not run the model hog-and-tick".into());
+        cells.push(absent);
+    }
+    doc.census = switchmark_schema::Census::of(&cells);
+    doc.cells = cells;
+    doc
+}
+
+/// Of some processes, with an interval and a ratio to `thread`.
+fn metric(unit: &str, better: Better, value: f64) -> Metric {
+    let samples = (1..=8).map(|block| switchmark_schema::Sample { block, value });
+    Metric {
+        unit: unit.into(),
+        better,
+        minimum: None,
+        samples: samples.collect(),
+        estimate: Some(Estimate {
+            median: value,
+            low: value * 0.8,
+            high: value * 1.3,
+            level: 0.97,
+            method: "order-statistic".into(),
+            stopped: Stopped::Width,
+        }),
+        ratios: vec![Ratio {
+            to: "thread".into(),
+            median: 1.5,
+            low: 1.25,
+            high: 2.0,
+            level: 0.97,
+            blocks: 8,
+        }],
+    }
 }
 
 pub(crate) fn empty() -> ResultDocument {

@@ -1,6 +1,6 @@
 //! The page and its charts, over the golden samples.
 
-use crate::common::{empty, faults, page, quick, smoke, words};
+use crate::common::{empty, faults, outward, page, quick, smoke, words};
 use switchmark_reports::{charts, png, render_page, terminal_summary};
 use switchmark_schema::{CounterState, Status};
 
@@ -105,6 +105,60 @@ fn every_interval_is_drawn() {
     assert!(intervals > 20, "the sample has something to draw");
     let headline = charts.iter().find(|c| c.name == "headline").expect("a headline");
     assert!(caps(&headline.svg) >= 2 * 12);
+}
+
+fn chart(doc: &switchmark_schema::ResultDocument, name: &str) -> Option<switchmark_reports::Chart> {
+    charts(doc).expect("charts").into_iter().find(|c| c.name == name)
+}
+
+#[test]
+fn a_server_under_load_has_lines_of_its_rate_and_its_tail_with_every_interval() {
+    let mut doc = outward();
+    let load = chart(&doc, "io-echo-load").expect("the load");
+    let cells = doc.cells.iter().filter(|c| c.workload == "io.echo").count();
+    assert_eq!(caps(&load.svg), 2 * 2 * cells);
+    assert!(
+        load.svg.contains("1000 connections") && load.title.contains("1.50× (1.25–2.00)"),
+        "{}",
+        load.title
+    );
+    doc.cells.retain(|c| c.workload != "io.echo" || c.id.contains("connections=1000/"));
+    assert_eq!(chart(&doc, "io-echo-load"), None, "one number of connections is no line");
+    assert!(chart(&doc, "io-echo").is_some());
+}
+
+#[test]
+fn what_a_request_costs_either_end_stands_beside_the_rate() {
+    let text = page(&[outward()]);
+    let rows = text.split_once("every cell of <code>io.echo</code>").expect("its table").1;
+    let at = |metric: &str| rows.find(&format!("<td>{metric} (")).expect("its row");
+    let order = ["rate", "per_server_second", "per_client_second", "bytes"].map(at);
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn a_connection_is_drawn_by_its_weight_where_the_kernel_was_weighed_too() {
+    let doc = outward();
+    assert_eq!(chart(&doc, "io-echo-memory"), None);
+    let memory = chart(&doc, "io-idle-memory").expect("the weight");
+    assert_eq!(caps(&memory.svg), 2 * 6);
+    for text in ["5.27\u{a0}KiB (4.22–6.86)", "7.42\u{a0}KiB"] {
+        assert!(memory.svg.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn lateness_is_drawn_by_quantile_with_the_intervals_that_there_are() {
+    let doc = outward();
+    let tail = chart(&doc, "policy-hog-tail").expect("the tail");
+    // Three settings of two contenders, whose p50, p99, p99.9 and max are metrics; the others are points of the curve alone.
+    assert_eq!(caps(&tail.svg), 2 * 3 * 2 * 4);
+    for text in ["p99.9", "max", "dial cooperative", "go: unsupported", "max 1.80\u{a0}s"] {
+        assert!(tail.svg.contains(text), "{text}");
+    }
+    let dots = chart(&doc, "policy-hog").expect("the dots");
+    assert!(dots.svg.contains("1/241 (1/262–1/159)"), "a ratio of three digits behind the point has no room");
+    assert_eq!(chart(&doc, "io-echo-tail"), None, "no curve was kept of a load");
 }
 
 #[test]
@@ -238,7 +292,7 @@ fn a_chart_stands_alone_with_role_names_view_box_and_colours_that_fall_back() {
 #[test]
 fn no_text_of_a_chart_is_cut_by_its_edge() {
     // The width of each text as the bundled font draws it, not as we guess it.
-    for chart in charts(&quick()).expect("charts") {
+    for chart in [quick(), outward()].iter().flat_map(|doc| charts(doc).expect("charts")) {
         let mut options = resvg::usvg::Options { font_family: "Inter".into(), ..Default::default() };
         let fonts = options.fontdb_mut();
         fonts.load_font_data(include_bytes!("../../fonts/Inter-Regular.otf").to_vec());
@@ -283,7 +337,7 @@ fn visit(group: &resvg::usvg::Group, each: &mut impl FnMut((f32, f32, f32, f32))
 
 #[test]
 fn no_number_of_a_chart_is_cut_short() {
-    for chart in charts(&quick()).expect("charts") {
+    for chart in [quick(), outward()].iter().flat_map(|doc| charts(doc).expect("charts")) {
         let doc = roxmltree::Document::parse(&chart.svg).expect("well-formed");
         let texts = doc.descendants().filter(|n| n.tag_name().name() == "text");
         let texts: Vec<&str> = texts.filter_map(|n| n.text()).map(str::trim).collect();
