@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use switchmark_runtime::net::{Pollable, TcpListener, TcpStream};
-use switchmark_runtime::{Builder, Runtime, park, sleep, spawn, spawn_local, yield_now};
+use switchmark_runtime::net::{Pollable, TcpListener, TcpStream, UnixStream};
+use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, park, sleep, spawn, spawn_local, yield_now};
 
 fn local<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
@@ -377,6 +377,69 @@ fn a_stream_outlives_the_runtime_that_watched_it() {
         client.write_all(b"k").unwrap();
         assert_eq!(&unit.join().unwrap(), b"ok");
     });
+}
+
+#[test]
+fn a_handle_that_is_kept_keeps_no_stream_with_a_worker_that_has_gone() {
+    let (mut stream, other, _handle) = local(|| {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        let unit = spawn_local(move || {
+            one.read_exact(&mut [0]).unwrap();
+            one
+        });
+        yield_now();
+        other.write_all(b"x").unwrap();
+        (unit.join().unwrap(), other, Handle::try_current().unwrap())
+    });
+    local(|| {
+        let unit = spawn(move || stream.read_exact(&mut [0]).unwrap());
+        yield_now();
+        (&other).write_all(b"y").unwrap();
+        ends(unit);
+    });
+}
+
+#[test]
+fn who_waits_in_one_runtime_is_not_left_behind_by_the_end_of_another() {
+    let first = several(1);
+    let (one, other) = first.block_on(|| UnixStream::pair().unwrap());
+    let one = Arc::new(one);
+    let reads = |byte| {
+        let one = Arc::clone(&one);
+        move || {
+            let mut got = [0];
+            (&*one).read_exact(&mut got).unwrap();
+            assert_eq!(got[0], byte);
+        }
+    };
+    let unit = first.spawn(reads(b'x'));
+    wait_until(|| first.handle().coroutines().len() == 1);
+    first.block_on(|| (&other).write_all(b"x").unwrap());
+    unit.join().unwrap();
+    // It is with the worker of the first now. This one waits in the second, which nobody tells any more once the first has gone.
+    let second = several(1);
+    let unit = second.spawn(reads(b'y'));
+    wait_until(|| second.handle().coroutines().iter().any(|line| line.contains("descriptor to be read")));
+    drop(first);
+    (&other).write_all(b"y").unwrap();
+    ends(unit);
+}
+
+/// Joins one that ends soon; else cancels it, or its runtime would not end, and fails.
+fn ends(unit: JoinHandle<()>) {
+    match unit.join_timeout(Duration::from_secs(10)) {
+        Ok(outcome) => outcome.unwrap(),
+        Err(unit) => {
+            unit.cancel().unwrap();
+            panic!("nobody reported the change");
+        }
+    }
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -16,6 +16,10 @@
 //!
 //! **Stale changes.** A change that was taken from the kernel may be handled after its descriptor was closed and the record belongs to
 //! another. Records are never freed, a tag tells most of them apart, and one that slips through is a change too many.
+//!
+//! **The end of a worker.** Nobody reports the changes of what is registered with it any more, and others may wait for those: coroutines
+//! of another runtime. So when it leaves, every record that is with it is taken from it, and then told of a change. Whoever waits tries again
+//! and registers with its own worker; who was about to wait finds the mark; who looks later finds no home.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -23,10 +27,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::atomic::plain::Mutex;
+use crate::atomic::plain::{Mutex, MutexGuard};
 use crate::park::Wait;
 use crate::preempt::checkpoint;
-use crate::sched::poller::Epoll;
+use crate::sched::poller::{Epoll, Listener};
 use crate::sched::worker;
 use crate::sys;
 use crate::task::Kind;
@@ -50,7 +54,7 @@ struct Changed(bool);
 struct Record {
     read: Line<Changed, ()>,
     write: Line<Changed, ()>,
-    /// Where it is registered.
+    /// Where it is registered, as long as that worker runs.
     home: Mutex<Option<Arc<Epoll>>>,
     /// The peer ended or the descriptor broke: what follows may never be reported as a change.
     ended: AtomicBool,
@@ -61,20 +65,31 @@ struct Record {
 /// The bits of a token that are the tag.
 const TAG: u64 = align_of::<Record>() as u64 - 1;
 
-/// Records without a descriptor.
-static FREE: Mutex<Vec<&'static Record>> = Mutex::new(Vec::new());
+/// Records without a descriptor, and all that there are.
+static RECORDS: Mutex<Records> = Mutex::new(Records { free: Vec::new(), all: Vec::new() });
+
+struct Records {
+    free: Vec<&'static Record>,
+    all: Vec<&'static Record>,
+}
+
+fn records() -> MutexGuard<'static, Records> {
+    RECORDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Record {
     fn take() -> &'static Record {
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| {
-            Box::leak(Box::new(Record {
+        let mut records = records();
+        records.free.pop().unwrap_or_else(|| {
+            let record: &Record = Box::leak(Box::new(Record {
                 read: Line::new(Changed::default()),
                 write: Line::new(Changed::default()),
                 home: Mutex::new(None),
                 ended: AtomicBool::new(false),
                 tag: AtomicU8::new(0),
-            }))
+            }));
+            records.all.push(record);
+            record
         })
     }
 
@@ -89,7 +104,7 @@ impl Record {
         self.ended.store(false, Ordering::Relaxed);
         *self.read.lock() = Changed(false);
         *self.write.lock() = Changed(false);
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+        records().free.push(self);
     }
 
     fn token(&'static self) -> u64 {
@@ -117,16 +132,13 @@ impl Record {
         all.wake();
     }
 
-    /// Registers the descriptor with the worker of this thread, unless it is with one that lives.
+    /// Registers the descriptor with the worker of this thread, unless it is with one.
     fn settle(&'static self, fd: BorrowedFd<'_>, worker: &worker::Worker) -> io::Result<()> {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        if home.as_ref().is_some_and(|home| !home.is_closed()) {
+        if home.is_some() {
             return Ok(());
         }
-        let epoll = worker.epoll(on_change)?;
-        if let Some(gone) = home.take() {
-            let _ = gone.remove(fd); // As in `give`.
-        }
+        let epoll = worker.epoll(Listener { change: on_change, end: on_end })?;
         epoll.add(fd, self.token())?;
         *home = Some(Arc::clone(epoll));
         Ok(())
@@ -145,6 +157,22 @@ fn on_change(token: u64, events: u32) {
     }
     if events & (sys::WRITABLE | sys::BROKEN) != 0 {
         record.change(Direction::Write);
+    }
+}
+
+/// Told by the worker of this epoll instance, which leaves and has no coroutine any more.
+fn on_end(epoll: &Epoll) {
+    // A copy, as whoever is woken may take the lock. Whoever comes in later registers elsewhere.
+    let all = records().all.clone();
+    for record in all {
+        let mut home = record.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if home.as_ref().is_some_and(|home| std::ptr::eq(&raw const **home, epoll)) {
+            // Its descriptor stays in the instance, which goes with the scheduler at the latest, and which nobody asks.
+            *home = None;
+            drop(home);
+            record.change(Direction::Read);
+            record.change(Direction::Write);
+        }
     }
 }
 

@@ -3,20 +3,26 @@
 //! One instance a worker: what it reports is handled by the thread whose coroutines mostly wait for it, and no two workers ask the same
 //! one (golang/go#65064 is what a shared one comes to). A worker without descriptors has none, and sleeps on its inbox.
 //!
-//! Whoever registers a descriptor brings the function that is told of its changes; the scheduler knows neither sockets nor their states.
+//! Whoever registers a descriptor brings the functions that are told of its changes and of the end; the scheduler knows neither sockets nor
+//! their states.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::sys::{self, PollEvent};
 
-/// Told of a change: the token of the descriptor and what changed, as `sys` names it.
-pub(crate) type OnChange = fn(u64, u32);
+/// Who registers descriptors, and is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener {
+    /// Of a change: the token of the descriptor and what changed, as `sys` names it.
+    pub(crate) change: fn(u64, u32),
+    /// That nobody will ask this instance again: what is registered there has to be elsewhere from now on.
+    pub(crate) end: fn(&Epoll),
+}
 
 /// Changes taken at a time.
 const BATCH: usize = 128;
@@ -31,8 +37,6 @@ const BELL: u64 = 0;
 pub(crate) struct Epoll {
     fd: OwnedFd,
     bell: OwnedFd,
-    /// Its worker has gone: nobody will ask it again.
-    closed: AtomicBool,
 }
 
 impl Epoll {
@@ -50,11 +54,6 @@ impl Epoll {
     pub(super) fn ring(&self) {
         sys::ring(self.bell.as_fd());
     }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: whoever misses it is in a runtime that ends, and is cancelled.
-        self.closed.load(Ordering::Relaxed)
-    }
 }
 
 impl fmt::Debug for Epoll {
@@ -66,20 +65,20 @@ impl fmt::Debug for Epoll {
 /// The worker's end.
 pub(super) struct Poller {
     epoll: Arc<Epoll>,
-    on_change: OnChange,
+    listener: Listener,
     events: RefCell<Box<[PollEvent; BATCH]>>,
     /// When it was last asked.
     asked_ns: Cell<u64>,
 }
 
 impl Poller {
-    pub(super) fn new(on_change: OnChange) -> io::Result<Poller> {
+    pub(super) fn new(listener: Listener) -> io::Result<Poller> {
         let (fd, bell) = (sys::epoll()?, sys::eventfd()?);
         // Its changes are reported once each and it is never read: at worst it overflows after 2^64 rings.
         sys::epoll_add(fd.as_fd(), bell.as_fd(), BELL)?;
         Ok(Poller {
-            epoll: Arc::new(Epoll { fd, bell, closed: AtomicBool::new(false) }),
-            on_change,
+            epoll: Arc::new(Epoll { fd, bell }),
+            listener,
             events: RefCell::new(Box::new([PollEvent { events: 0, u64: 0 }; BATCH])),
             asked_ns: Cell::new(0),
         })
@@ -102,9 +101,14 @@ impl Poller {
             // Copied out, as the packed record of the kernel is not to be borrowed, and nothing is held while others are woken.
             let PollEvent { events, u64: token } = self.events.borrow()[at];
             if token != BELL {
-                (self.on_change)(token, events);
+                (self.listener.change)(token, events);
             }
         }
+    }
+
+    /// Its worker leaves. The scheduler, and this with it, may be kept for long by a handle.
+    pub(super) fn close(&self) {
+        (self.listener.end)(&self.epoll);
     }
 
     /// Takes and handles what has changed, if it was not asked just now.
@@ -112,13 +116,6 @@ impl Poller {
         if sys::now_ns() - self.asked_ns.get() >= APART_NS {
             self.handle(self.wait(Some(Duration::ZERO)));
         }
-    }
-}
-
-impl Drop for Poller {
-    fn drop(&mut self) {
-        // Relaxed: see `is_closed`.
-        self.epoll.closed.store(true, Ordering::Relaxed);
     }
 }
 

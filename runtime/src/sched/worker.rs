@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use super::inject::{Closed, Inbox};
 use super::monitor::Watch;
-use super::poller::{Epoll, OnChange, Poller};
+use super::poller::{Epoll, Listener, Poller};
 use super::queue::Fifo;
 use super::ring::Ring;
 use super::scheduler::{Scheduler, Settings};
@@ -545,10 +545,10 @@ impl Worker {
         self.deadlines.borrow_mut().end(me, interrupt == Some(Interrupt::Deadline));
     }
 
-    /// The epoll instance of this worker, whose thread this is; its changes are told to `on_change`.
-    pub(crate) fn epoll(&self, on_change: OnChange) -> io::Result<&Arc<Epoll>> {
+    /// The epoll instance of this worker, whose thread this is; its changes and its end are told to `listener`.
+    pub(crate) fn epoll(&self, listener: Listener) -> io::Result<&Arc<Epoll>> {
         if self.poller.get().is_none() {
-            let poller = Poller::new(on_change)?;
+            let poller = Poller::new(listener)?;
             self.inbox.hang_up(Arc::clone(poller.epoll()));
             let _ = self.poller.set(poller); // This is the one thread that does.
         }
@@ -1122,6 +1122,9 @@ impl Worker {
             } else {
                 searching = self.sleep(mem::take(&mut searching));
             }
+        }
+        if let Some(poller) = self.poller.get() {
+            poller.close();
         }
         OF_THREAD.set(ptr::null());
         if let Some(monitor) = self.scheduler().monitor() {
