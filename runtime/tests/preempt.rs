@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use switchmark_runtime::net::Pollable;
 use switchmark_runtime::{
-    Builder, Handle, Preemption, Runtime, block_in_place, chan, checkpoint, park, scope, sleep, spawn, task,
-    unparker, yield_now,
+    Builder, Handle, Preemption, Runtime, block_in_place, cancel, chan, checkpoint, park, scope, sleep,
+    spawn, task, unparker, yield_now,
 };
 
 const SLICE: Duration = Duration::from_millis(2);
@@ -271,4 +271,28 @@ fn behind_hogs_what_has_not_started_starts_almost_as_soon_as_a_thread_does() {
     runtime.block_on(|| hogs.into_iter().for_each(|hog| hog.join().unwrap()));
     let bound = Duration::from_millis(15).max(3 * control);
     assert!(handed <= bound, "{handed:?}, a thread {control:?}");
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_long_slice() {
+    let builder = Builder::new().workers(2).preemption(Preemption::Flag).time_slice(Duration::from_hours(1));
+    // SAFETY: as in `local`.
+    let runtime = unsafe { builder.build() }.unwrap();
+    // This worker stays for a while when the other has left, and sleeps meanwhile.
+    let (tell, told) = std::sync::mpsc::channel();
+    let begun = tell.clone();
+    let masked = move || {
+        cancel::mask(|| {
+            begun.send(()).unwrap();
+            sleep(Duration::from_millis(100));
+        });
+    };
+    let unit = runtime.block_on(|| task::Builder::new().worker(0).spawn(masked).unwrap());
+    told.recv().unwrap();
+    std::thread::spawn(move || {
+        drop(runtime);
+        tell.send(()).unwrap();
+    });
+    told.recv_timeout(Duration::from_secs(20)).expect("the monitor ends with the workers");
+    unit.join().unwrap();
 }

@@ -94,6 +94,9 @@ pub(crate) struct Monitor {
     wake: Condvar,
 }
 
+/// Time between two looks while the runtime ends and those that are left sleep.
+const LAST_ARE_AWAITED: Duration = Duration::from_millis(10);
+
 /// What was seen of a worker.
 #[derive(Clone, Copy)]
 struct Seen {
@@ -146,9 +149,9 @@ impl Monitor {
         let mut seen = vec![Seen { turn: NEVER, since_ns: 0 }; scheduler.workers().len()];
         while !scheduler.workers().iter().all(Worker::has_left) {
             if !scheduler.workers().iter().any(Worker::is_awake) {
-                // Some may have left and the others sleep: those that have are no reason to look again.
+                // Some may have left and the others sleep: those that have are no reason to look again soon.
                 if scheduler.workers().iter().any(Worker::has_left) {
-                    thread::sleep(self.slice);
+                    thread::sleep(self.slice.min(LAST_ARE_AWAITED)); // The slice may be an hour.
                 } else {
                     self.doze(scheduler);
                 }
