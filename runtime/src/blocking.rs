@@ -17,6 +17,7 @@ use crate::atomic::plain::{Condvar, Mutex, MutexGuard};
 use crate::park::{self, Wait};
 use crate::sched::worker;
 use crate::task::Kind;
+use crate::threads;
 use crate::wait_list::{Batch, Line, Place};
 
 /// Most threads of the pool.
@@ -68,9 +69,7 @@ where
         waiter.wake();
     };
     if let Err(error) = POOL.submit(Box::new(job)) {
-        panic!(
-            "blocking() has no thread to run on and cannot start one (see `ulimit -u` and the limits of the cgroup): {error}"
-        );
+        panic!("blocking() has no thread to run on: {error}");
     }
     let mut line = answer.lock();
     if line.is_none() {
@@ -96,10 +95,8 @@ pub fn block_in_place<T>(f: impl FnOnce() -> T) -> T {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool = Pool {
-    inside: Mutex::new(Inside { queue: VecDeque::new(), submitted: 0, threads: 0, idle: 0 }),
-    come: Condvar::new(),
-};
+static POOL: Pool =
+    Pool { inside: Mutex::new(Inside { queue: VecDeque::new(), threads: 0, idle: 0 }), come: Condvar::new() };
 
 struct Pool {
     inside: Mutex<Inside>,
@@ -108,9 +105,9 @@ struct Pool {
 }
 
 struct Inside {
-    /// Jobs that nobody has begun, by their numbers.
-    queue: VecDeque<(u64, Job)>,
-    submitted: u64,
+    /// Jobs that nobody has begun.
+    queue: VecDeque<Job>,
+    /// Threads that have started and not ended: each looks into the queue before it ends.
     threads: usize,
     /// Threads that wait for a job, those included that were told of one and are about to take it.
     idle: usize,
@@ -123,37 +120,35 @@ impl Pool {
     }
 
     /// Has a thread run `job`. It fails if there is none and none can be started; then the job is dropped.
+    ///
+    /// A thread is started under the lock. So whoever is refused knows whether there is one: among several who try at once each would take
+    /// the others' threads for one that comes, and none would.
     fn submit(&'static self, job: Job) -> io::Result<()> {
         let mut inside = self.lock();
-        inside.submitted += 1;
-        let number = inside.submitted;
-        inside.queue.push_back((number, job));
+        inside.queue.push_back(job);
         if inside.idle >= inside.queue.len() || inside.threads == MAX_THREADS {
             drop(inside);
             self.come.notify_one();
             return Ok(());
         }
-        inside.threads += 1;
-        drop(inside);
-        let started = thread::Builder::new().name("blocking".into()).spawn(|| self.serve());
-        let Err(error) = started else { return Ok(()) };
-        let mut inside = self.lock();
-        inside.threads -= 1;
-        if inside.threads > 0 {
-            return Ok(()); // Whoever is there looks into the queue before it ends.
+        match threads::start("blocking".into(), "one", || self.serve()) {
+            Ok(_) => inside.threads += 1,
+            Err(_) if inside.threads > 0 => {} // It waits for one that is there.
+            Err(error) => {
+                let job = inside.queue.pop_back();
+                drop(inside);
+                drop(job); // The caller's code.
+                return Err(error);
+            }
         }
-        let place = inside.queue.iter().position(|(queued, _)| *queued == number);
-        let job = place.and_then(|place| inside.queue.remove(place));
-        drop(inside);
-        // Without a job somebody has come and gone, and has run it.
-        job.map_or(Ok(()), |_| Err(error))
+        Ok(())
     }
 
     /// What a thread of the pool does.
     fn serve(&self) {
         let mut inside = self.lock();
         loop {
-            if let Some((_, job)) = inside.queue.pop_front() {
+            if let Some(job) = inside.queue.pop_front() {
                 drop(inside);
                 // It catches what the call itself does; this is about destructors of what nobody waits for.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {

@@ -111,6 +111,7 @@ pub mod stack;
 pub mod sync;
 mod sys;
 pub mod task;
+mod threads;
 mod time;
 mod timeout;
 mod wait_list;

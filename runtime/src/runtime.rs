@@ -22,6 +22,7 @@ use crate::spawn::{self, JoinHandle};
 use crate::stack::{Class, StackConfig, arena, overflow, watermark};
 use crate::sys;
 use crate::task::{Home, Id, JoinError};
+use crate::threads;
 use crate::time::Deadline;
 
 /// Settings of a runtime.
@@ -210,7 +211,8 @@ impl Builder {
     /// Starts the workers, each on an OS thread of its own.
     ///
     /// # Errors
-    /// If the number of workers is none that can be had, a thread cannot be started or pinned, or there is no address space for stacks.
+    /// If the number of workers is none that can be had, a thread cannot be started (`QuotaExceeded`, with the limits that may be meant)
+    /// or pinned, or there is no address space for stacks. Threads that were started have ended by then.
     ///
     /// # Safety
     /// No code that runs in this runtime's coroutines suspends
@@ -239,9 +241,7 @@ impl Builder {
             // A spare is to run wherever there is room, since its worker is stuck on that CPU.
             let cpu = (self.pin_cores && index < workers).then(|| cpus[index % cpus.len()]);
             // If one fails, dropping `runtime` ends those before it.
-            runtime.start(index, cpu).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot start worker {index} of {workers}: {error}"))
-            })?;
+            runtime.start(index, cpu)?;
         }
         let left = Arc::clone(&runtime.left);
         let watches = start_monitor(&scheduler, move || left.one_more())?;
@@ -264,10 +264,7 @@ fn start_monitor(
         drop(scheduler);
         ended();
     };
-    let started = thread::Builder::new().name("switchmark-monitor".into()).spawn(body);
-    let explained =
-        |error: io::Error| io::Error::new(error.kind(), format!("cannot start the monitor: {error}"));
-    started.map(Some).map_err(explained)
+    threads::start("switchmark-monitor".into(), "the monitor", body).map(Some)
 }
 
 /// How many workers have left.
@@ -345,8 +342,15 @@ impl Runtime {
             drop(scheduler);
             left.one_more();
         };
-        self.threads.push(thread::Builder::new().name(format!("switchmark-{index}")).spawn(body)?);
-        ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended before it began")))
+        let workers = self.scheduler.ordinary().len();
+        let what = if index < workers {
+            format!("worker {index} of {workers}")
+        } else {
+            format!("spare {} of {workers}", index - workers)
+        };
+        self.threads.push(threads::start(format!("switchmark-{index}"), &what, body)?);
+        let began = ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended before it began")));
+        began.map_err(|error| io::Error::new(error.kind(), format!("cannot start {what}: {error}")))
     }
 
     /// Runs `f` in a coroutine and waits for its end. `f` and what it returns may borrow: the caller waits. A panic of `f` goes on here.

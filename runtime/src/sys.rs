@@ -266,7 +266,31 @@ pub(crate) fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
-/// Nanoseconds of a clock that only goes forward.
+/// What limits the number of threads, each with its value where that can be learnt.
+pub(crate) fn thread_limits() -> String {
+    let value = |resource| match limit(resource) {
+        Some(value) => value.to_string(),
+        None => "unlimited".to_owned(),
+    };
+    let all = std::fs::read_to_string("/proc/sys/kernel/threads-max");
+    format!(
+        "RLIMIT_NPROC = {} (threads of the user, ulimit -u), RLIMIT_AS = {} (address space, ulimit -v), pids.max of the cgroup, \
+         kernel.threads-max = {}",
+        value(libc::RLIMIT_NPROC),
+        value(libc::RLIMIT_AS),
+        all.as_deref().map_or("unknown", str::trim),
+    )
+}
+
+/// A limit of this process, if it has one.
+fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel writes the limits to a variable of ours.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Nanoseconds of a clock that only goes forward: no step of the wall clock moves it, and the timeouts below run by the same clock.
 pub(crate) fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the time to a variable of ours; this clock always exists.

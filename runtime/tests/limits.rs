@@ -5,10 +5,13 @@
 use std::io;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use switchmark_runtime::raw::Stack;
 use switchmark_runtime::stack::{Guard, StackConfig};
-use switchmark_runtime::{Builder, JoinError, JoinHandle, Unparker, park, spawn, task, unparker, yield_now};
+use switchmark_runtime::{
+    Builder, JoinError, JoinHandle, Preemption, Unparker, blocking, park, spawn, task, unparker, yield_now,
+};
 
 const CHILD: &str = "LIMITS_CHILD";
 
@@ -195,4 +198,121 @@ fn a_program_that_locks_its_memory_has_guarded_stacks_and_no_reservation_in_memo
         let kib: usize = locked.split_whitespace().nth(1).unwrap().parse().unwrap();
         assert!(kib < 1 << 20, "{locked}");
     });
+}
+
+/// Leaves this process `allowed` threads to start. Root's are not limited, so root becomes a user of no other process.
+fn leave_threads(allowed: usize) {
+    let limit = (threads() + allowed) as libc::rlim_t;
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: limits this child.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } == 0 {
+        let user = 1_900_000 + std::process::id();
+        // SAFETY: gives up this child's privileges, on all of its threads. Where no such user can be, the caller finds no limit.
+        unsafe { libc::setresuid(user, user, user) };
+    }
+}
+
+/// How many threads there are.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Waits until as few threads are left as a test begins with: one that was joined may not be quite gone.
+fn await_threads(few: usize) {
+    while threads() > few {
+        std::thread::yield_now();
+    }
+}
+
+/// As [`holds`], with so many threads to start, if the limit holds here; `scenario` is told how many there are without.
+fn holds_with_threads(test: &str, allowed: usize, scenario: impl FnOnce(usize)) {
+    holds(test, || {
+        let few = threads();
+        leave_threads(allowed);
+        let started: Vec<_> = (0..=allowed)
+            .map(|_| std::thread::Builder::new().spawn(|| std::thread::sleep(Duration::from_millis(50))))
+            .collect();
+        let refused = started.last().unwrap().is_err();
+        started.into_iter().flatten().for_each(|thread| thread.join().unwrap());
+        if !refused {
+            // Other processes of this user may have used it up; or it does not bind.
+            return println!("skipped: RLIMIT_NPROC does not limit this user");
+        }
+        await_threads(few);
+        scenario(few);
+    });
+}
+
+fn assert_names_threads(error: &io::Error, what: &str) {
+    assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded, "{error}");
+    let text = error.to_string();
+    let names = ["RLIMIT_NPROC = ", "pids.max", "kernel.threads-max = ", "raise"];
+    assert!(text.contains(what) && names.iter().all(|name| text.contains(name)), "{text}");
+}
+
+#[test]
+fn workers_that_are_refused_are_an_error_that_names_the_limits_and_leaves_no_thread() {
+    const TEST: &str = "workers_that_are_refused_are_an_error_that_names_the_limits_and_leaves_no_thread";
+    holds_with_threads(TEST, 3, |few| {
+        let build = |workers, preemption| {
+            // SAFETY: as in `run`.
+            unsafe { Builder::new().workers(workers).preemption(preemption).build() }
+        };
+        for _ in 0..3 {
+            for (workers, preemption, what) in [
+                (8, Preemption::Cooperative, "worker 3 of 8: "),
+                (3, Preemption::Flag, "the monitor: "),
+                (2, Preemption::Handoff, "spare 1 of 2: "),
+            ] {
+                assert_names_threads(&build(workers, preemption).unwrap_err(), what);
+                await_threads(few);
+            }
+        }
+        let text = build(8, Preemption::Cooperative).unwrap_err().to_string();
+        assert!(text.contains(&format!("RLIMIT_NPROC = {}", few + 3)), "{text}");
+        await_threads(few);
+        // What is allowed works.
+        let runtime = build(3, Preemption::Cooperative).unwrap();
+        assert_eq!(runtime.block_on(|| spawn(|| 7).join().unwrap()), 7);
+        drop(runtime);
+        let flag = Builder::new().preemption(Preemption::Flag);
+        // SAFETY: as in `run`.
+        assert_eq!(unsafe { flag.run_local(|| 7) }.unwrap(), 7);
+    });
+}
+
+#[test]
+fn calls_for_which_no_thread_can_be_had_all_say_so_and_none_waits() {
+    const TEST: &str = "calls_for_which_no_thread_can_be_had_all_say_so_and_none_waits";
+    holds_with_threads(TEST, 3, |few| {
+        // SAFETY: as in `run`.
+        let runtime = unsafe { Builder::new().workers(3).build() }.unwrap();
+        std::panic::set_hook(Box::new(|_| ()));
+        // All workers ask at once, again and again.
+        let units: Vec<_> =
+            (0..3000).map(|_| runtime.spawn(|| yield_now_and_then(|| blocking(|| ())))).collect();
+        for unit in units {
+            let outcome = unit.join_timeout(Duration::from_secs(30)).unwrap_or_else(|_| {
+                eprintln!("a call waits for a thread that nobody starts");
+                std::process::exit(1); // Its runtime would not end.
+            });
+            let payload = outcome.unwrap_err().into_panic().unwrap();
+            let text = payload.downcast::<String>().unwrap();
+            assert!(
+                text.contains("blocking() has no thread")
+                    && text.contains(&format!("RLIMIT_NPROC = {}", few + 3)),
+                "{text}"
+            );
+        }
+        drop(runtime);
+        await_threads(few);
+        assert_eq!(run(|| blocking(|| 7)).unwrap(), 7, "with threads to be had it goes on");
+    });
+}
+
+fn yield_now_and_then<T>(f: impl FnOnce() -> T) -> T {
+    yield_now();
+    f()
 }
