@@ -4,10 +4,12 @@
 //! Nobody is preempted, so a turn lasts until its coroutine gives way, and on one worker the order of turns is always the same.
 #![allow(unsafe_code, reason = "entering a runtime is a promise")]
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use switchmark_runtime::net::UnixStream;
 use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, chan, sleep, spawn, task, yield_now};
 
 /// As in `sched::worker`: uses of the slot in a row while others wait, and picks between two looks beyond the queue.
@@ -335,4 +337,61 @@ fn a_timer_is_noticed_at_the_next_turn_of_one_that_is_alone() {
         }
         assert!(turns <= 2, "{turns} turns");
     });
+}
+
+/// The middle one of eleven.
+fn median(mut measure: impl FnMut() -> Duration) -> Duration {
+    let mut all: Vec<_> = (0..11).map(|_| measure()).collect();
+    all.sort();
+    all[5]
+}
+
+#[test]
+fn a_ready_socket_behind_a_thousand_yielders_is_served_about_as_soon_as_among_threads() {
+    const CROWD: usize = 1000;
+    /// Sends the time, and takes what the other end made of it: how late it was read.
+    fn ask(from: &std::os::unix::net::UnixStream, epoch: Instant) -> Duration {
+        let mut end = from;
+        std::thread::sleep(Duration::from_millis(1)); // The reader waits again by then.
+        end.write_all(&u64::try_from(epoch.elapsed().as_nanos()).unwrap().to_le_bytes()).unwrap();
+        let mut late = [0; 8];
+        end.read_exact(&mut late).unwrap();
+        Duration::from_nanos(u64::from_le_bytes(late))
+    }
+    fn answer(mut end: impl Read + Write, epoch: Instant) {
+        let mut sent = [0; 8];
+        while end.read_exact(&mut sent).is_ok() {
+            let late = u64::try_from(epoch.elapsed().as_nanos()).unwrap() - u64::from_le_bytes(sent);
+            end.write_all(&late.to_le_bytes()).unwrap();
+        }
+    }
+    let (epoch, over) = (Instant::now(), AtomicBool::new(false));
+    let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    let control = std::thread::scope(|scope| {
+        for _ in 0..CROWD {
+            let yields = || {
+                while !over.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            };
+            std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, yields).unwrap();
+        }
+        scope.spawn(|| answer(there, epoch));
+        let late = median(|| ask(&here, epoch));
+        over.store(true, Ordering::Relaxed);
+        here.shutdown(std::net::Shutdown::Both).unwrap();
+        late
+    });
+    let runtime = runtime(1);
+    let over = Arc::new(AtomicBool::new(false));
+    let crowd = runtime.block_on(|| (0..CROWD).map(|_| yielder(&over, || ())).collect::<Vec<_>>());
+    let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    let reader = runtime.spawn(move || answer(UnixStream::from_std(there).unwrap(), epoch));
+    let late = median(|| ask(&here, epoch));
+    over.store(true, Ordering::Relaxed);
+    drop(here);
+    join_all(crowd);
+    reader.join().unwrap();
+    println!("{late:?} late, a thread {control:?}");
+    assert!(late <= Duration::from_millis(2).max(3 * control), "{late:?} late, a thread {control:?}");
 }

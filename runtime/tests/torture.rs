@@ -9,11 +9,13 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use switchmark_runtime::net::{TcpListener, TcpStream, UnixStream, pipe};
 use switchmark_runtime::sync::{Event, Semaphore};
-use switchmark_runtime::{Builder, Handle, Runtime, sleep, spawn, task, timeout, yield_now};
+use switchmark_runtime::{
+    Builder, Handle, Runtime, blocking, sleep, sleep_until, spawn, task, timeout, yield_now,
+};
 
 /// So many at one time, if the limit of descriptors allows it; the thread sanitizer does not know more.
 const CONNECTIONS: usize = if cfg!(feature = "sanitize") { 2_000 } else { 10_000 };
@@ -588,6 +590,22 @@ fn interrupt_all(over: &AtomicBool) -> usize {
     RECEIVED.load(Ordering::Relaxed)
 }
 
+/// Sleeps that are not to end early, and calls that block on a thread of the pool.
+fn sleeps() {
+    for round in 0..100 {
+        let end = Instant::now() + Duration::from_millis(1);
+        sleep_until(end);
+        assert!(Instant::now() >= end);
+        if round % 10 == 0 {
+            let slept = blocking(move || {
+                thread::sleep(Duration::from_millis(1));
+                end.elapsed()
+            });
+            assert!(slept >= Duration::from_millis(1));
+        }
+    }
+}
+
 #[test]
 fn interrupted_system_calls_and_wakes_for_nothing_change_nothing() {
     const LENGTH: usize = 400_000;
@@ -614,7 +632,13 @@ fn interrupted_system_calls_and_wakes_for_nothing_change_nothing() {
         here.read_to_end(&mut all).unwrap();
         assert!(all == bytes(1, 0..LENGTH));
     });
+    // A worker that has no descriptors sleeps by another system call.
+    let sleeper = thread::spawn(|| {
+        // SAFETY: as in `several`.
+        unsafe { Builder::new().run_local(sleeps) }.unwrap();
+    });
     runtime.block_on(|| {
+        let sleeping: Vec<_> = (0..4).map(|_| spawn(sleeps)).collect();
         let (mut client, server) = pair();
         let echo = spawn(move || {
             let (mut from, mut to) = server.split();
@@ -660,6 +684,9 @@ fn interrupted_system_calls_and_wakes_for_nothing_change_nothing() {
             sleep(Duration::from_micros(500));
             assert!(timeout(Duration::from_secs(100), yield_now).is_ok());
         }
+        for unit in sleeping {
+            unit.join().unwrap();
+        }
         drop((client, one, to_pipe));
         assert_eq!(echo.join().unwrap(), talk.done as u64);
         piped.join().unwrap();
@@ -672,6 +699,7 @@ fn interrupted_system_calls_and_wakes_for_nothing_change_nothing() {
     });
     writer.join().unwrap();
     reader.join().unwrap();
+    sleeper.join().unwrap();
     over.store(true, Ordering::Relaxed);
     let received = interrupts.join().unwrap();
     assert!(received > 100, "{received} signals");
