@@ -14,8 +14,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use switchmark_schema::{
-    BlockRecord, Cell, Census, Counter, CounterState, Definition, Document, Estimate, Ledger, Machine,
-    Memory, Metric, Ratio, ResultDocument, Run, Sample, Status, Stopped, Tool, WorkerRecord,
+    BlockRecord, Cell, Census, Counter, CounterState, Definition, Document, Estimate, Finding, Ledger,
+    Machine, Memory, Metric, Ratio, ResultDocument, Run, Sample, Status, Stopped, Tool, WorkerRecord,
 };
 
 /// What a document says beside its numbers.
@@ -27,6 +27,8 @@ pub struct Header {
     pub run: Run,
     /// Where.
     pub machine: Machine,
+    /// How fit that is.
+    pub doctor: Vec<Finding>,
 }
 
 /// Makes the result of a run, whole or interrupted.
@@ -68,7 +70,7 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
         tool: header.tool,
         run: header.run,
         machine: header.machine,
-        doctor: Vec::new(),
+        doctor: header.doctor,
         definitions: definitions.collect(),
         census: Census::of(&cells),
         cells,
@@ -351,7 +353,8 @@ mod tests {
         let outcome = Outcome { blocks: (1..=blocks).map(block).collect(), ..Outcome::default() };
         let sample: ResultDocument =
             switchmark_schema::read(include_str!("../schema/samples/result-smoke.json")).unwrap();
-        let header = Header { tool: sample.tool, run: sample.run, machine: sample.machine };
+        let header =
+            Header { tool: sample.tool, run: sample.run, machine: sample.machine, doctor: Vec::new() };
         assemble(header, &plan, &outcome)
     }
 

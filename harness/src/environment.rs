@@ -54,13 +54,32 @@ pub fn hex_digest(bytes: &[u8]) -> String {
 
 /// Ticks that the hypervisor took from the CPUs of a placement since boot.
 pub fn steal_ticks(cpus: &[usize]) -> u64 {
-    let stat = read("/proc/stat");
-    let of_cpu = |cpu: &usize| {
+    ticks(&read("/proc/stat"), cpus).stolen
+}
+
+/// Ticks of some CPUs since boot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ticks {
+    pub(crate) all: u64,
+    pub(crate) busy: u64,
+    pub(crate) stolen: u64,
+}
+
+/// What `/proc/stat` says of CPUs: user, nice, system, idle, iowait, irq, softirq, steal.
+pub(crate) fn ticks(stat: &str, cpus: &[usize]) -> Ticks {
+    let mut sum = Ticks::default();
+    for cpu in cpus {
         let name = format!("cpu{cpu} ");
-        let line = stat.lines().find(|line| line.starts_with(&name))?;
-        line.split_ascii_whitespace().nth(8)?.parse::<u64>().ok()
-    };
-    cpus.iter().filter_map(of_cpu).sum()
+        let Some(line) = stat.lines().find(|line| line.starts_with(&name)) else { continue };
+        let fields: Vec<u64> = line.split_ascii_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+        // The guest's time is in the user's already.
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = fields[..] else { continue };
+        let busy = user + nice + system + irq + softirq;
+        sum.busy += busy;
+        sum.stolen += steal;
+        sum.all += busy + idle + iowait + steal;
+    }
+    sum
 }
 
 /// Microseconds in which some task waited for a CPU since boot; 0 where the kernel keeps no such book.
@@ -83,7 +102,7 @@ fn count_nodes() -> u32 {
     u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -105,6 +124,14 @@ mod tests {
         let machine = machine(&Cpus::allowed(None).unwrap(), false);
         assert!(machine.memory_bytes > 1 << 20);
         assert!(!machine.kernel.is_empty() && machine.cpus > 0 && machine.numa_nodes > 0);
+    }
+
+    #[test]
+    fn ticks_are_summed_over_the_cpus_asked_for() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 4 5 6 7 8 9 9\ncpu1 10 0 0 90 0 0 0 0 0 0\ncpu10 1 1 1 1 1 1 1 1 1 1\n";
+        let found = ticks(stat, &[0, 1]);
+        assert_eq!((found.busy, found.stolen, found.all), (19 + 10, 8, 36 + 100));
+        assert_eq!(ticks(stat, &[7]).all, 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod controls;
 pub mod counters;
 pub mod definition;
 mod disturbance;
+pub mod doctor;
 pub mod document;
 pub mod environment;
 pub mod epoll;

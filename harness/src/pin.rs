@@ -60,6 +60,11 @@ impl Cpus {
         if others.is_empty() { self.0.clone() } else { others }
     }
 
+    /// Their numbers, ascending.
+    pub fn as_slice(&self) -> &[usize] {
+        &self.0
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.0.len()

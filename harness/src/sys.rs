@@ -110,6 +110,31 @@ pub(crate) fn epoll_wait(
     })
 }
 
+/// Whether the kernel knows guard markers, by trying one on a page of our own.
+pub(crate) fn has_guard_markers() -> bool {
+    const MADV_GUARD_INSTALL: libc::c_int = 102;
+    const PAGE: usize = 4096;
+    // SAFETY: a new private mapping of no file, wherever the kernel likes.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: the page is ours, and nobody reads it.
+    let known = unsafe { libc::madvise(page, PAGE, MADV_GUARD_INSTALL) } == 0;
+    // SAFETY: mapped above and used no more.
+    unsafe { libc::munmap(page, PAGE) };
+    known
+}
+
 /// Descriptors that this process may have open at once, now and if it asks.
 pub(crate) fn descriptor_limits() -> io::Result<(u64, u64)> {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod charts;
+mod doctor;
 mod gate;
 mod page;
 mod png;
@@ -22,6 +23,7 @@ mod view;
 mod words;
 
 pub use charts::{Chart, charts};
+pub use doctor::doctor_text;
 pub use gate::{gate_markdown, gate_text};
 pub use page::{PageOptions, render_page};
 pub use png::png;

@@ -1,6 +1,7 @@
 //! A verb a file: parse, call, print. Each answers with its exit code.
 
 pub(crate) mod build;
+pub(crate) mod doctor;
 pub(crate) mod gate;
 pub(crate) mod list;
 pub(crate) mod load;

@@ -31,6 +31,8 @@ enum Verb {
     Build(cmd::build::Arguments),
     /// Measure, and write result.json, blocks.jsonl, report.html and charts.
     Run(cmd::run::Arguments),
+    /// Is this machine fit to measure on: findings, what they do, what helps.
+    Doctor(cmd::doctor::Arguments),
     /// A verdict on a change, against a stored result.
     Gate(cmd::gate::Arguments),
     /// Render results.
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Some(Verb::Run(arguments)) => cmd::run::run(&arguments),
         Some(Verb::List(arguments)) => cmd::list::run(&arguments),
         Some(Verb::Build(arguments)) => cmd::build::run(&arguments),
+        Some(Verb::Doctor(arguments)) => cmd::doctor::run(&arguments),
         Some(Verb::Gate(arguments)) => cmd::gate::run(&arguments),
         Some(Verb::Report(arguments)) => cmd::report::run(&arguments),
         Some(Verb::Schema(arguments)) => cmd::schema::run(&arguments),

@@ -14,7 +14,7 @@ use switchmark_harness::parent::Host;
 use switchmark_harness::pin::Cpus;
 use switchmark_harness::plan::{Plan, Profile, Selection};
 use switchmark_harness::run::{Event, Instrument, run};
-use switchmark_harness::{Error, Result, environment};
+use switchmark_harness::{Error, Result, doctor, environment};
 use switchmark_reports::{PageOptions, charts, png, render_page};
 use switchmark_schema::{BlockRecord, BlocksHead, Cell, ResultDocument, Run, Status, Tool};
 
@@ -145,6 +145,8 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let id = run_id(started);
     let probed = Probed::probe(&choice);
     let machine = environment::machine(&cpus, probed.pmu());
+    // Before anything of ours runs.
+    let findings = doctor::examine_this_one(&cpus, &probed, cfg!(debug_assertions));
     let head = BlocksHead {
         schema: BlocksHead::SCHEMA.into(),
         seed,
@@ -202,6 +204,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
             arguments,
         },
         machine,
+        doctor: findings,
     };
     let document = assemble(header, &plan, &outcome);
     // The document first: whatever happens to the drawing, the numbers are safe.

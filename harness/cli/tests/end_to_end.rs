@@ -115,6 +115,7 @@ fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
     let faults: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
     assert!(faults.is_empty(), "{faults:?}");
 
+    assert!(!result.doctor.is_empty(), "a result says how fit its machine was");
     assert_eq!(result, bench.result("out"), "what is printed is what is stored");
     assert!(result.census.measured > 0 && result.census.failed == 0, "{:?}", result.census);
     for cell in &result.cells {
@@ -656,6 +657,21 @@ fn a_gate_that_could_never_fire_is_refused_with_the_arithmetic() {
     assert!(said.contains("never fire"), "{said}");
     let said = bench.expect(2, &["gate", "--baseline", "quick.json"]);
     assert!(said.contains("--across-machines"), "{said}");
+}
+
+#[test]
+fn the_doctor_says_what_it_saw_and_strict_is_a_matter_of_what_is_bad() {
+    let bench = Bench::new();
+    let output = bench.run(&["doctor", "--json", "--strict"]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    let findings = said["doctor"].as_array().expect("findings");
+    assert!(findings.len() > 25 && said["machine"]["key"].is_string(), "{said}");
+    let bad = findings.iter().filter(|finding| finding["status"] == "bad").count();
+    assert_eq!(output.status.code(), Some(if bad > 0 { 4 } else { 0 }), "{said}");
+    let text = bench.run(&["doctor"]);
+    assert_eq!(text.status.code(), Some(0));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("CPU quota") && text.contains("/proc/"), "{text}");
 }
 
 #[test]
