@@ -22,6 +22,7 @@
 //! | `stack_pointer` | identity | where the running code stands |
 //! | `control_words` | `sched`, debug builds | what a switch does not save |
 //! | `hide` | `sched` | gives a pointer back without the compiler knowing that it is the same |
+//! | `prefetch` | `sched`, `net` | asks for lines of memory that will be wanted |
 //!
 //! **Who owns which register.** A switch saves RBX, RBP and RSP, because the compiler does not let an `asm!` block
 //! declare the first two lost; every other register is declared lost, so the compiler saves what it needs and

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::arch;
 use crate::atomic::plain::{Mutex, MutexGuard};
 use crate::park::Wait;
 use crate::preempt::checkpoint;
@@ -204,6 +205,7 @@ impl Source {
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
         checkpoint(); // A peer that is always ready must not keep the others from running.
+        self.foresee();
         let mut deadline = None;
         loop {
             match operation() {
@@ -214,6 +216,17 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
+        }
+    }
+
+    /// Before a call into the kernel: has fetched what will be wanted behind it.
+    #[inline]
+    fn foresee(&self) {
+        if let Some(me) = worker::current() {
+            worker::of(me).foresee();
+        }
+        if let Some(record) = self.record.get() {
+            arch::prefetch(std::ptr::from_ref(*record), size_of::<Record>());
         }
     }
 

@@ -85,6 +85,20 @@ impl<T: Copy> Fifo<T> {
         self.head.get() == self.tail.get()
     }
 
+    /// What would be popped after `skip` others.
+    #[inline]
+    pub(crate) fn peek(&self, skip: usize) -> Option<T> {
+        let (ring, head) = (self.ring(), self.head.get());
+        if skip >= self.tail.get().wrapping_sub(head) {
+            return None;
+        }
+        let place = ring.as_ptr().wrapping_add(head.wrapping_add(skip) & (ring.len() - 1));
+        // SAFETY: inside the ring by the mask.
+        let element = unsafe { place.read() };
+        // SAFETY: between head and tail places hold elements that were pushed.
+        Some(unsafe { element.assume_init() })
+    }
+
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<T> {
         let (ring, head) = (self.ring(), self.head.get());
@@ -116,6 +130,9 @@ mod tests {
                     unsafe { queue.push(pushed) };
                     pushed += 1;
                 }
+                let length = pushed - popped;
+                let peeked = [0, length - 1, length].map(|skip| queue.peek(skip));
+                assert_eq!(peeked, [Some(popped), Some(pushed - 1), None]);
                 for _ in 0..total.div_ceil(2) {
                     assert_eq!(queue.pop(), Some(popped));
                     popped += 1;

@@ -568,6 +568,20 @@ impl Worker {
         wait()
     }
 
+    /// The current task is about to be in the kernel for a while: has the stack of the next one fetched meanwhile, and the record of the one after
+    /// it, by which its stack is found. Where a thousand tasks take turns none of that is in a near cache when its turn comes.
+    /// `io.echo`, 1000 connections: 9 % less CPU time a request, in the middle of 14 pairs.
+    #[inline]
+    pub(crate) fn foresee(&self) {
+        /// What a task that waits for a descriptor has on its stack down to its own frame.
+        const FRAMES: usize = 1024;
+        let Some(next) = self.queue.peek(0) else { return };
+        arch::prefetch(next.sp.get(), FRAMES);
+        if let Some(second) = self.queue.peek(1) {
+            arch::prefetch(second, size_of::<Task>());
+        }
+    }
+
     /// Notes that the current task is about to wait while somebody on this thread, itself perhaps, is unwinding.
     pub(crate) fn defer(&self, me: &'static Task) {
         self.deferred.borrow_mut().push(me);
