@@ -14,7 +14,7 @@ pub use channel::{Own, Std};
 pub use coroutine::Coroutine;
 pub use thread::Thread;
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -130,11 +130,19 @@ pub enum Blocks {
 
 /// Units that can wait for a descriptor.
 pub trait Descriptors: Concurrency {
+    /// The end of a pipe that is read.
+    type Reader: Send + 'static;
+    /// The other end.
+    type Writer: Send + 'static;
+
+    /// Makes a pipe.
+    fn pipe() -> io::Result<(Self::Reader, Self::Writer)>;
+
     /// Reads what is there, and waits while nothing is.
-    fn read(from: &PipeReader, buffer: &mut [u8]) -> io::Result<usize>;
+    fn read(from: &mut Self::Reader, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes, and waits while there is no room.
-    fn write(to: &PipeWriter, bytes: &[u8]) -> io::Result<usize>;
+    fn write(to: &mut Self::Writer, bytes: &[u8]) -> io::Result<usize>;
 }
 
 /// Units that can wait for a connection.

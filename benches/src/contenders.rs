@@ -73,9 +73,16 @@ pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<
             Err(reason) => Ok(visit(Err(reason))),
         },
         "coroutine" if ["cross-core", "all-cores", "free"].contains(&prepare.placement.as_str()) => {
-            with_distant_cell(&coroutine::several(prepare)?, prepare, models::scheduled::<Coroutine>, visit)
+            with_distant_cell(
+                &coroutine::several(prepare)?,
+                prepare,
+                models::with_descriptors::<Coroutine>,
+                visit,
+            )
         }
-        "coroutine" => coroutine::enter(|| visit(opened(&mut models::scheduled::<Coroutine>(prepare)))),
+        "coroutine" => {
+            coroutine::enter(|| visit(opened(&mut models::with_descriptors::<Coroutine>(prepare))))
+        }
         "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
         "epoll" => Ok(visit(Err(models::unknown(&prepare.model)))),
         unknown => Err(unknown_contender(unknown)),
@@ -135,9 +142,8 @@ fn opened(cell: &mut Opened) -> Cell<'_> {
 /// Cells of OS threads: all models but the raw one.
 fn blocking(prepare: &Prepare) -> Opened {
     match prepare.model.as_str() {
-        "pipe-ping-pong" => models::pipe_ping_pong::open::<Thread>(prepare),
         model if TIMED.contains(&model) => models::timed::<Thread>(prepare),
-        _ => models::scheduled::<Thread>(prepare),
+        _ => models::with_descriptors::<Thread>(prepare),
     }
 }
 

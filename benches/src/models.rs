@@ -20,7 +20,7 @@ mod ticks;
 pub mod tree;
 pub mod yield_ring;
 
-use crate::concurrency::{Concurrency, UnitOptions};
+use crate::concurrency::{Concurrency, Descriptors, UnitOptions};
 use switchmark_harness::protocol::{Prepare, Sample};
 use switchmark_schema::ParamValue;
 
@@ -43,6 +43,14 @@ pub fn scheduled<C: Concurrency>(prepare: &Prepare) -> Opened {
         "pump" => pump::open::<C>(prepare),
         "parked" => parked::open::<C>(prepare),
         other => Err(unknown(other)),
+    }
+}
+
+/// Opens a cell of a contender in the tree that needs no times: these also wait for descriptors.
+pub fn with_descriptors<C: Descriptors>(prepare: &Prepare) -> Opened {
+    match prepare.model.as_str() {
+        "pipe-ping-pong" => pipe_ping_pong::open::<C>(prepare),
+        _ => scheduled::<C>(prepare),
     }
 }
 

@@ -4,13 +4,13 @@
     reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
 )]
 
-use super::{Blocks, Concurrency, Inside, Net, Own, Raw, Timed, Turn, UnitOptions};
+use super::{Blocks, Concurrency, Descriptors, Inside, Net, Own, Raw, Timed, Turn, UnitOptions};
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use switchmark_harness::protocol::Prepare;
-use switchmark_runtime::net::{TcpListener, TcpStream};
+use switchmark_runtime::net::{self, PipeReader, PipeWriter, TcpListener, TcpStream};
 use switchmark_runtime::raw::{self, Stack, Yielder};
 use switchmark_runtime::{Builder, Handle, JoinHandle, Preemption, Runtime, stack, task};
 use switchmark_schema::ParamValue;
@@ -129,6 +129,23 @@ impl Concurrency for Coroutine {
     // What bounds the population is address space and memory, and the runtime names either when it meets it.
     fn room_for(_units: u64) -> Result<(), String> {
         Ok(())
+    }
+}
+
+impl Descriptors for Coroutine {
+    type Reader = PipeReader;
+    type Writer = PipeWriter;
+
+    fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+        net::pipe()
+    }
+
+    fn read(from: &mut PipeReader, buffer: &mut [u8]) -> io::Result<usize> {
+        from.read(buffer)
+    }
+
+    fn write(to: &mut PipeWriter, bytes: &[u8]) -> io::Result<usize> {
+        to.write(bytes)
     }
 }
 

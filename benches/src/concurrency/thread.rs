@@ -125,11 +125,18 @@ impl Timed for Thread {
 }
 
 impl Descriptors for Thread {
-    fn read(mut from: &PipeReader, buffer: &mut [u8]) -> io::Result<usize> {
+    type Reader = PipeReader;
+    type Writer = PipeWriter;
+
+    fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+        io::pipe()
+    }
+
+    fn read(from: &mut PipeReader, buffer: &mut [u8]) -> io::Result<usize> {
         from.read(buffer)
     }
 
-    fn write(mut to: &PipeWriter, bytes: &[u8]) -> io::Result<usize> {
+    fn write(to: &mut PipeWriter, bytes: &[u8]) -> io::Result<usize> {
         to.write(bytes)
     }
 }
