@@ -53,6 +53,22 @@
 //! the process; so does a destructor that suspends a raw coroutine while that is unwound. The closure of a coroutine for which there is
 //! never a stack is dropped by its worker, and its destructor cannot wait: it panics instead.
 //!
+//! **What it does not do**, and what happens if one tries. The tests named are in `tests/`, and each shows what its line says.
+//!
+//! | it does not | who tries | shown by |
+//! |---|---|---|
+//! | preempt at an arbitrary point: only at [`checkpoint`] and calls of the runtime, in a runtime built with [`Preemption::Flag`] or `Handoff` | keeps the worker until it asks, and who waits there waits; `Handoff` takes only what has not started elsewhere | `preempt.rs` |
+//! | move a started coroutine to another thread | cannot: those behind one that never asks wait for it | `workers.rs` |
+//! | survive a `fork` without `exec`: the child has one thread of those that run the coroutines | may `exec` or `_exit`; whatever touches the runtime there writes why to standard error and aborts | `fork.rs` |
+//! | suspend in a thread-local's initialiser or destructor (inside the first `LocalKey::with` of a thread) | breaks the promise of [`Builder::run_local`]: another coroutine of the thread initialises it as well, and a reference into the first value dangles. Nothing notices but a sanitizer. [`coroutine_local!`] may suspend there | `holes.rs`, `local.rs` |
+//! | suspend under a scoped thread-local (set, run a closure, restore) | breaks it too: others of the thread see the value, which may be gone while they use it | `holes.rs` |
+//! | suspend a borrow of a thread-local (`RefCell` in `LocalKey::with`) apart from the thread: it is legal, and as shared as the thread | the next coroutine of the thread that borrows it panics (`already borrowed`) | `tls.rs` |
+//! | suspend a coroutine of another library in which it runs | breaks the promise; for [`raw`] it is refused | `exploits.rs` |
+//! | grow stacks | dies with a report of id, name and size; choose the size by [`task::Builder::stack_size`] | `overflow.rs` |
+//!
+//! Exploits that were published against other libraries are kept: those that must not compile in `src/exploits.rs`, those that must behave in
+//! `tests/exploits.rs`, and what each clause of the promise is for in `tests/holes.rs`, which breaks them.
+//!
 //! **What operations cost**, in the currency that neither machine nor load changes: locked operations (exchanges and counters between
 //! processors, two for a lock), on one worker, with nobody else in the way. A test counts them. Among several workers a `spawn` has some
 //! more, and a wake-up from another thread pays for the way through an inbox.

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use switchmark_runtime::net::{Pollable, TcpListener, TcpStream, UnixStream};
-use switchmark_runtime::{Builder, Handle, JoinHandle, Runtime, park, sleep, spawn, spawn_local, yield_now};
+use switchmark_runtime::{
+    Builder, Handle, JoinHandle, Runtime, cancel, park, sleep, spawn, spawn_local, yield_now,
+};
 
 fn local<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: nothing here suspends in a thread-local's initialiser or destructor, under a scoped thread-local, or an outer coroutine.
@@ -260,6 +262,22 @@ fn a_coroutine_that_waits_for_a_descriptor_can_be_cancelled() {
         unit.cancel().unwrap();
         assert!(unit.join().unwrap_err().is_cancelled());
         assert_eq!((&client).read(&mut [0; 8]).unwrap(), 0, "its stream went with it");
+    });
+}
+
+#[test]
+fn a_cancelled_coroutine_unwinds_at_a_call_that_need_not_wait() {
+    local(|| {
+        let (mut client, mut server) = pair();
+        client.write_all(b"here").unwrap();
+        let unit = spawn_local(move || {
+            cancel::mask(yield_now); // It is cancelled meanwhile.
+            server.read_exact(&mut [0; 4]).unwrap();
+        });
+        yield_now();
+        unit.cancel().unwrap();
+        assert!(unit.join().unwrap_err().is_cancelled());
+        drop(client);
     });
 }
 

@@ -24,6 +24,24 @@ fn switches() -> u64 {
 }
 
 #[test]
+fn a_borrow_of_a_thread_local_over_a_suspension_is_in_the_way_of_the_threads_other_coroutines() {
+    let body = || {
+        let holds = spawn(|| {
+            LAZY.with_borrow_mut(|map| {
+                yield_now();
+                map.insert(1, 1);
+            });
+        });
+        let meets = spawn(|| LAZY.with(|map| map.try_borrow_mut().is_err()));
+        assert!(meets.join().unwrap());
+        holds.join().unwrap();
+        assert_eq!(LAZY.take().len(), 1);
+    };
+    // SAFETY: it suspends in the closure of `with`, where the initialiser is over, and not under a scoped thread-local.
+    unsafe { Builder::new().run_local(body) }.unwrap();
+}
+
+#[test]
 fn thread_locals_in_loops_around_suspensions_are_those_of_the_one_thread() {
     let rounds = switches() / 2 / COROUTINES;
     let body = move |key: u64| {

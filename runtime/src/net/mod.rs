@@ -34,10 +34,12 @@
 //! would be a hang, and `source.rs` says why there is none. On an OS thread that is no worker the same calls wait in `poll`.
 //!
 //! **Where it is watched.** By the first worker that has to wait for it, in that worker's epoll instance, for both directions and as long as
-//! it is open; no other worker asks for it. A coroutine of another worker that waits for it is woken through its inbox.
+//! it is open; no other worker asks for it. A coroutine of another worker that waits for it is woken through its inbox, and hears of it as late as that worker looks. When the
+//! worker leaves, whoever waits registers with another.
 //!
-//! **Waits** are suspension points: they unwind if the coroutine is cancelled, and end with [`std::io::ErrorKind::TimedOut`] after the time
-//! set by `set_read_timeout` or `set_write_timeout`. A call that need not wait is none.
+//! **Calls** are suspension points: they unwind if the coroutine is cancelled. One that need not wait lets others run only if it is asked to,
+//! as a [`checkpoint`](crate::checkpoint()) does. One that waits ends with [`std::io::ErrorKind::TimedOut`] after the time set by
+//! `set_read_timeout` or `set_write_timeout`.
 //!
 //! **Names** are looked up on a thread of the [`blocking()`](crate::blocking()) pool: see [`ToAddresses`].
 //!
