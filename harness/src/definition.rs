@@ -1,6 +1,7 @@
 //! Workload definitions: a question asked of a model, as data.
 
 use crate::error::{Error, Result};
+use crate::protocol;
 use indexmap::IndexMap;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -199,6 +200,9 @@ impl Definition {
         }
         if let Some((name, _)) = self.params.iter().find(|(_, values)| values.is_empty()) {
             return Err(format!("parameter {name} has no value"));
+        }
+        if let Some(name) = self.params.keys().find(|name| !protocol::can_name_a_parameter(name)) {
+            return Err(format!("a parameter cannot be called `{name}`: a worker would not understand it"));
         }
         for (profile, values) in &self.profile {
             if !PROFILES.contains(&profile.as_str()) {
@@ -399,6 +403,8 @@ mod tests {
             ("[profile.quick]", "[profile.leisurely]", "leisurely"),
             ("tasks * iterations + 1", "jobs * iterations", "jobs"),
             ("witness", "witless", "witless"),
+            ("save =", "cpus =", "cpus"),
+            ("save =", "\"a b\" =", "a b"),
         ];
         for (good, bad, named) in faults {
             let error = Definition::parse(&YIELD.replace(good, bad), "yield.toml").unwrap_err();

@@ -164,6 +164,7 @@ impl<'a> Line<'a> {
             .map(|word| {
                 let (key, value) = word
                     .split_once('=')
+                    .filter(|(key, _)| is_plain(key))
                     .ok_or_else(|| ProtocolError(format!("`{word}` is not key=value in `{line}`")))?;
                 let value = percent_decode_str(value)
                     .decode_utf8()
@@ -194,6 +195,16 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Whether `prepare` can carry a parameter of this name.
+pub(crate) fn can_name_a_parameter(name: &str) -> bool {
+    is_plain(name) && !PREPARE_KEYS.contains(&name)
+}
+
+/// Keys are plain words; values alone are encoded.
+fn is_plain(key: &str) -> bool {
+    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
 fn encoded(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, RESERVED)
 }
@@ -210,7 +221,7 @@ impl fmt::Display for Request {
                 write!(f, "prepare workload={} model={}", encoded(&p.workload), encoded(&p.model))?;
                 write!(f, " placement={} cpus={}", encoded(&p.placement), joined(&p.cpus))?;
                 for (name, value) in &p.params {
-                    write!(f, " {}={}", encoded(name), encoded(&value.to_string()))?;
+                    write!(f, " {name}={}", encoded(&value.to_string()))?;
                 }
                 Ok(())
             }
