@@ -50,7 +50,7 @@ const PROFILES: [Profile; 4] = [
         name: "quick",
         slices: 16,
         slice: Duration::from_millis(6),
-        loads: (1, Duration::from_secs(1)),
+        loads: (1, Duration::from_millis(500)),
         ticks: 1000,
         looks: &[6, 9, 12],
         width: Some(0.05),

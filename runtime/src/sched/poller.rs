@@ -24,8 +24,9 @@ pub(crate) struct Listener {
     pub(crate) end: fn(&Epoll),
 }
 
-/// Changes taken at a time.
-const BATCH: usize = 128;
+/// Changes taken at a time. Of a thousand connections, 128 at a time leave the others to wait for a second turn: `io.echo` with all of them answered
+/// 1.04 times as many requests, at 1.03 times as many a CPU second, with four fifths of the p99 (medians of two runs of 12 blocks).
+const BATCH: usize = 1024;
 
 /// Least time between two looks of a busy worker, as a look is a system call.
 const APART_NS: u64 = 20_000;
@@ -66,7 +67,7 @@ impl fmt::Debug for Epoll {
 pub(super) struct Poller {
     epoll: Arc<Epoll>,
     listener: Listener,
-    events: RefCell<Box<[PollEvent; BATCH]>>,
+    events: RefCell<Box<[PollEvent]>>,
     /// When it was last asked.
     asked_ns: Cell<u64>,
 }
@@ -79,7 +80,8 @@ impl Poller {
         Ok(Poller {
             epoll: Arc::new(Epoll { fd, bell }),
             listener,
-            events: RefCell::new(Box::new([PollEvent { events: 0, u64: 0 }; BATCH])),
+            // By a vector: an array would pass through the stack of the coroutine that is the first to wait.
+            events: RefCell::new(vec![PollEvent { events: 0, u64: 0 }; BATCH].into()),
             asked_ns: Cell::new(0),
         })
     }
