@@ -125,12 +125,20 @@ pub(crate) fn range(low: f64, high: f64) -> String {
 
 /// A factor: two decimals are enough of it, down to a tenth.
 pub(crate) fn factor(x: f64) -> String {
-    if (0.1..0.9995).contains(&x) { format!("{x:.2}") } else { digits(x) }
+    match x {
+        x if (0.1..0.9995).contains(&x) => format!("{x:.2}"),
+        x if x > 0.0 && x < PART => format!("1/{}", digits((1.0 / x).round())),
+        x => digits(x),
+    }
 }
 
-/// `168× (161–172)`.
+/// Below this a factor is read more easily as a part of one.
+const PART: f64 = 0.01;
+
+/// `168× (161–172)`; `1/11 468 (1/13 422–1/10 529)`.
 pub(crate) fn factor_interval(median: f64, low: f64, high: f64) -> String {
-    format!("{}× ({}–{})", factor(median), factor(low), factor(high))
+    let sign = if median < PART { "" } else { "×" };
+    format!("{}{sign} ({}–{})", factor(median), factor(low), factor(high))
 }
 
 /// A share of one as per cent: `5.2 %`, `0.07 %`.

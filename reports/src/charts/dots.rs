@@ -370,16 +370,6 @@ pub(super) fn workload(workload: &Workload) -> Result<Option<Chart>, RenderError
 /// Room for a ratio and its interval, in em.
 const VERDICT: f64 = 10.6;
 
-/// How many times better; as a part of one where so small a number would have too many digits.
-fn verdict(a: view::Advantage) -> String {
-    let text = factor_interval(a.median, a.low, a.high);
-    if a.high >= 1.0 || crate::words::width_em(&text) <= VERDICT {
-        return text;
-    }
-    let part = |v: f64| format!("1/{}", digits((1.0 / v).round()));
-    format!("{} ({}–{})", part(a.median), part(a.low), part(a.high))
-}
-
 /// A lane's number with its interval. A unit that no prefix fits stands above the axis already, and beside it there is no room for numbers of six
 /// digits: those are in thousands.
 fn beside(point: &Point, unit: &str) -> String {
@@ -420,6 +410,13 @@ fn lane_of_figure(
     let room = if advantage.is_some() { 12.2 } else { (WIDTH - value_x) / 13.0 };
     canvas.text((value_x, y), &fit(&text, room), 13.0, INK, Hold::Left, false);
     if let Some(a) = advantage {
-        canvas.text((verdict_x, y), &fit(&verdict(a), VERDICT), 13.0, INK, Hold::Left, false);
+        canvas.text(
+            (verdict_x, y),
+            &fit(&factor_interval(a.median, a.low, a.high), VERDICT),
+            13.0,
+            INK,
+            Hold::Left,
+            false,
+        );
     }
 }
