@@ -328,7 +328,7 @@ fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
     let bench = Bench::new();
     bench.measures(&first("whole"));
     let whole = bench.result("whole");
-    let kills: u64 = std::env::var("SWITCHMARK_KILLS").map_or(5, |n| n.parse().expect("a number of kills"));
+    let kills: u64 = std::env::var("SWITCHMARK_KILLS").map_or(3, |n| n.parse().expect("a number of kills"));
     let mut moment = fastrand::Rng::with_seed(kills);
     let mut killed = 0;
     while killed < kills {
