@@ -165,6 +165,37 @@ pub trait Net: Concurrency {
     fn send(to: &mut Self::Stream, bytes: &[u8]) -> io::Result<()>;
 }
 
+/// [`Net`] for a contender whose sockets have the API of the standard library: the listener's type, and the stream's.
+#[macro_export]
+macro_rules! net_as_in_std {
+    ($contender:ty, $listener:ty, $stream:ty) => {
+        impl $crate::concurrency::Net for $contender {
+            type Listener = $listener;
+            type Stream = $stream;
+
+            fn listen() -> std::io::Result<($listener, std::net::SocketAddr)> {
+                let listener = <$listener>::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+                let address = listener.local_addr()?;
+                Ok((listener, address))
+            }
+
+            fn accept(from: &$listener) -> std::io::Result<$stream> {
+                let (stream, _) = from.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }
+
+            fn receive(from: &mut $stream, buffer: &mut [u8]) -> std::io::Result<usize> {
+                std::io::Read::read(from, buffer)
+            }
+
+            fn send(to: &mut $stream, bytes: &[u8]) -> std::io::Result<()> {
+                std::io::Write::write_all(to, bytes)
+            }
+        }
+    };
+}
+
 /// Suspended computations that only their resumer runs.
 pub trait Raw: 'static {
     /// One of them.

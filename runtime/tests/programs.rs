@@ -1,9 +1,9 @@
 //! The example programs, used as somebody from outside would: the server as a process of its own, the crawler on a site of ordinary threads.
 #![allow(unsafe_code, reason = "entering a runtime is a promise")]
 
-#[path = "../examples/crawler.rs"]
+#[path = "../examples/crawler/crawl.rs"]
 mod crawler;
-#[path = "../examples/http_server.rs"]
+#[path = "../examples/http_server/server.rs"]
 mod http_server;
 
 use std::io::{BufRead, BufReader, Read, Write};

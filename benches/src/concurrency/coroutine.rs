@@ -4,10 +4,9 @@
     reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
 )]
 
-use super::{Blocks, Concurrency, Descriptors, Inside, Net, Own, Raw, Timed, Turn, UnitOptions};
+use super::{Blocks, Concurrency, Descriptors, Inside, Own, Raw, Timed, Turn, UnitOptions};
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use switchmark_harness::protocol::Prepare;
 use switchmark_runtime::net::{self, PipeReader, PipeWriter, TcpListener, TcpStream};
@@ -149,30 +148,7 @@ impl Descriptors for Coroutine {
     }
 }
 
-impl Net for Coroutine {
-    type Listener = TcpListener;
-    type Stream = TcpStream;
-
-    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    }
-
-    fn accept(from: &TcpListener) -> io::Result<TcpStream> {
-        let (stream, _) = from.accept()?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    fn receive(from: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-        from.read(buffer)
-    }
-
-    fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-        to.write_all(bytes)
-    }
-}
+crate::net_as_in_std!(Coroutine, TcpListener, TcpStream);
 
 impl Timed for Coroutine {
     fn sleep_until(at_ns: u64) {

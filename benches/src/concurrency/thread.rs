@@ -4,11 +4,11 @@
     reason = "this is the side of the trait where threads are spawned and give way"
 )]
 
-use super::{Blocks, Concurrency, Descriptors, Net, Own, Timed, UnitOptions};
+use super::{Blocks, Concurrency, Descriptors, Own, Timed, UnitOptions};
 use crate::sys::{self, Parker};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -141,30 +141,7 @@ impl Descriptors for Thread {
     }
 }
 
-impl Net for Thread {
-    type Listener = TcpListener;
-    type Stream = TcpStream;
-
-    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    }
-
-    fn accept(from: &TcpListener) -> io::Result<TcpStream> {
-        let (stream, _) = from.accept()?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    fn receive(from: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-        from.read(buffer)
-    }
-
-    fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-        to.write_all(bytes)
-    }
-}
+crate::net_as_in_std!(Thread, TcpListener, TcpStream);
 
 /// A number from `/proc/sys`; `None` where the kernel has no such setting.
 fn setting(path: &str) -> Option<u64> {

@@ -8,12 +8,11 @@ use may::net::{TcpListener, TcpStream};
 use may::sync::{Semphore, mpmc, mpsc};
 use std::fs;
 use std::hint::black_box;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use switchmark_benches::concurrency::{Channel, Concurrency, Ends, Net, UnitOptions};
+use switchmark_benches::concurrency::{Channel, Concurrency, Ends, UnitOptions};
 
 struct May;
 
@@ -218,30 +217,7 @@ impl Channel for Bounded {
     }
 }
 
-impl Net for May {
-    type Listener = TcpListener;
-    type Stream = TcpStream;
-
-    fn listen() -> io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    }
-
-    fn accept(from: &TcpListener) -> io::Result<TcpStream> {
-        let (stream, _) = from.accept()?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    fn receive(from: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-        from.read(buffer)
-    }
-
-    fn send(to: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-        to.write_all(bytes)
-    }
-}
+switchmark_benches::net_as_in_std!(May, TcpListener, TcpStream);
 
 fn main() -> io::Result<()> {
     switchmark_benches::serve_units::<May>("may", VERSION, &MODELS, |prepare, work| {
