@@ -64,6 +64,11 @@ pub fn level(n: usize, k: usize) -> f64 {
     1.0 - 2.0 * below
 }
 
+/// The fewest heads, and as few tails, in n throws that a fair coin stays at or above with at least this probability.
+pub fn fewest_of_a_coin(n: usize, at: f64) -> usize {
+    (1..=n.div_ceil(2)).take_while(|&k| level(n, k) >= at).last().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

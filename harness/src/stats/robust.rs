@@ -12,6 +12,14 @@ pub fn theil_sen(points: &[(f64, f64)]) -> Option<f64> {
     Some(Sample::new(slopes)?.median())
 }
 
+/// Where differences are centred: the median of the means of all pairs, each value with itself among them. J. L. Hodges and
+/// E. L. Lehmann, *Estimates of location based on rank tests*, Ann. Math. Stat. 34 (1963).
+pub fn hodges_lehmann(sample: &Sample) -> f64 {
+    let values = sample.values();
+    let means = values.iter().enumerate().flat_map(|(i, a)| values[i..].iter().map(move |b| a.midpoint(*b)));
+    Sample::new(means).map_or(f64::NAN, |means| means.median())
+}
+
 #[cfg(test)]
 mod tests {
     use super::theil_sen;
