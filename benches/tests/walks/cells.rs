@@ -116,6 +116,11 @@ pub(crate) fn faults(
     faults
 }
 
+/// The same sample, had its worker done a tenth less than it was asked for and divided by: its books must refute it.
+pub(crate) fn overstated(sample: &Sample) -> Sample {
+    Sample { iterations: sample.iterations + sample.iterations.div_ceil(10), ..sample.clone() }
+}
+
 /// Puts load on the server of a cell, as the parent would: fewer requests than connections, then more. What the load has made and seen.
 pub(crate) fn loaded(definition: &Definition, prepare: &Prepare, address: String, cell: &str) -> Served {
     let mut prepare = prepare.clone();
@@ -126,6 +131,8 @@ pub(crate) fn loaded(definition: &Definition, prepare: &Prepare, address: String
         let sample = load.slice(iterations).unwrap_or_else(|e| panic!("{cell}: {e}"));
         let faults = faults(definition, &prepare, &sample, Books::Held);
         assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
+        let lie = self::faults(definition, &prepare, &overstated(&sample), Books::Held);
+        assert!(!lie.is_empty(), "{cell}: a wrong divisor passes");
         assert_eq!((sample.sent, sample.answered), (Some(iterations), Some(iterations)), "{cell}");
         requests += iterations;
     }

@@ -66,6 +66,8 @@ fn every_cell_answers_as_its_definition_expects() {
                 (faults, sample) = attempt();
             }
             assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
+            let lie = self::faults(&definition, &prepare, &cells::overstated(&sample));
+            assert!(!lie.is_empty(), "{cell}: a wrong divisor passes");
             assert!(sample.elapsed_ns > 0, "{cell}: no time passed");
             assert_eq!(sample.iterations, *slices.last().unwrap(), "{cell}");
             walked += 1;
