@@ -5,6 +5,7 @@
 //! where either comes out wrong, the environment is not to be trusted, and neither is any other number of the run.
 
 use crate::plan::{Group, Plan};
+use crate::run::Asked;
 use crate::stats::{self, Interval, Sample};
 use std::ops::RangeInclusive;
 use switchmark_schema::{BlockKind, BlockRecord, Control, ControlKind, ControlSample, Ratio, Status};
@@ -16,15 +17,19 @@ pub(crate) const CELLS: [(&str, (&str, &str), &str, &str); 2] = [
 ];
 
 /// Blocks of each control, always.
-const BLOCKS: u32 = 12;
+pub(crate) const BLOCKS: u32 = 12;
 
-/// The three of a block, by the names in its record, and how much more than a slice each is asked for.
+/// Who sits in a block beside the contender, by the names in its record.
 pub(crate) const TWIN: &str = "twin";
 pub(crate) const INJECTED: &str = "injected";
+pub(crate) const SEATS: usize = 3;
 
 /// What the injected twin is asked for.
-pub(crate) fn injected(iterations: u64) -> u64 {
-    (iterations * 107 + 50) / 100
+const MORE: f64 = 1.07;
+
+/// What each slice of a block is asked for, in this order.
+pub(crate) fn asked(order: Vec<usize>) -> Vec<Asked> {
+    order.into_iter().map(|seat| Asked { seat, times: if seat == SEATS - 1 { MORE } else { 1.0 } }).collect()
 }
 
 /// Fewer iterations than these cannot be made 7 % more.
@@ -36,12 +41,20 @@ pub(crate) fn due(round: u32, first_look: u32) -> RangeInclusive<u32> {
     by(round - 1) + 1..=by(round)
 }
 
-/// The answers, of those controls that have all their blocks.
-pub(crate) fn judged(plan: &Plan<'_>, blocks: &[BlockRecord]) -> Vec<Control> {
-    plan.controls.iter().flat_map(|group| judged_cell(group, blocks).into_iter().flatten()).collect()
+/// What a block says of a twin: the log of its ratio to the contender.
+pub(crate) type Estimator = fn(&ControlSample) -> f64;
+
+/// The one that runs use.
+pub(crate) fn log_ratio(sample: &ControlSample) -> f64 {
+    (sample.twin / sample.value).ln()
 }
 
-fn judged_cell(group: &Group<'_>, blocks: &[BlockRecord]) -> Option<[Control; 2]> {
+/// The answers, of those controls that have all their blocks.
+pub(crate) fn judged(plan: &Plan<'_>, blocks: &[BlockRecord], by: Estimator) -> Vec<Control> {
+    plan.controls.iter().flat_map(|group| judged_cell(group, blocks, by).into_iter().flatten()).collect()
+}
+
+fn judged_cell(group: &Group<'_>, blocks: &[BlockRecord], by: Estimator) -> Option<[Control; 2]> {
     let contender = group.contenders.first()?.id();
     let cell = group.cell(contender);
     let of_cell = blocks.iter().filter(|block| block.kind == BlockKind::Control && block.cell == cell);
@@ -63,7 +76,7 @@ fn judged_cell(group: &Group<'_>, blocks: &[BlockRecord]) -> Option<[Control; 2]
         if samples.len() != BLOCKS as usize {
             return None;
         }
-        let logs = Sample::new(samples.iter().map(|s| (s.twin / s.value).ln()))?;
+        let logs = Sample::new(samples.iter().map(by))?;
         let interval = match kind {
             ControlKind::Null => stats::range(&logs),
             ControlKind::Liveness => stats::interval(&logs)?,
@@ -159,7 +172,7 @@ mod tests {
             contamination: Contamination::default(),
         };
         let blocks: Vec<BlockRecord> = (1..=blocks).map(block).collect();
-        let controls = judged(&plan, &blocks);
+        let controls = judged(&plan, &blocks, log_ratio);
         let warning = warning(&plan, &controls, false);
         (controls.iter().map(|c| (c.kind, c.passed)).collect(), warning)
     }
@@ -190,7 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn seven_percent_more_is_that_from_a_thousand_on() {
-        assert_eq!((injected(LEAST), injected(100_000)), (1070, 107_000));
+    fn of_the_three_only_the_injected_twin_is_asked_for_more() {
+        let asked = asked(vec![0, 2, 1]);
+        assert_eq!(asked.iter().map(|a| a.seat).collect::<Vec<_>>(), [0, 2, 1]);
+        assert!(asked.iter().all(|a| (a.times > 1.0) == (a.seat == 2)), "{asked:?}");
     }
 }

@@ -38,7 +38,7 @@ pub fn assemble(header: Header, plan: &Plan<'_>, outcome: &Outcome) -> ResultDoc
     if outcome.interrupted {
         warnings.push("the run was interrupted: cells hold what was measured until then".into());
     }
-    let controls = controls::judged(plan, &outcome.blocks);
+    let controls = controls::judged(plan, &outcome.blocks, controls::log_ratio);
     warnings.extend(controls::warning(plan, &controls, outcome.interrupted));
     for group in &plan.groups {
         let blocks: Vec<&BlockRecord> = outcome.blocks_of(group).collect();

@@ -26,6 +26,7 @@ pub mod pin;
 pub mod plan;
 pub mod protocol;
 pub mod run;
+pub mod selftest;
 mod served;
 pub mod stats;
 mod sys;

@@ -236,6 +236,11 @@ impl<'a> Plan<'a> {
         Ok(Plan { profile, seed, groups, controls })
     }
 
+    /// The cells of the controls and nothing else, for the instrument to try itself on.
+    pub fn of_controls(selection: &Selection<'a>, seed: u64) -> Plan<'a> {
+        Plan { profile: selection.profile, seed, groups: Vec::new(), controls: controls(selection) }
+    }
+
     /// The random order of something in a block. It depends on nothing that was measured or drawn before, so that a run
     /// which is taken up again goes on as it would have.
     pub fn rng(&self, block: u32, of: &str) -> Rng {

@@ -120,14 +120,8 @@ pub fn run(
 ) -> Result<Outcome> {
     let began = Instant::now();
     let budget = with.budget.or(plan.profile.budget);
-    let mut run = Run {
-        plan,
-        with,
-        iterations: BTreeMap::new(),
-        counted: BTreeMap::new(),
-        kept: kept.len(),
-        outcome: Outcome::default(),
-    };
+    let mut run = Run::new(plan, with);
+    run.kept = kept.len();
     for record in kept {
         run.push(record);
     }
@@ -176,7 +170,7 @@ pub fn run(
 /// Told of each step of a run.
 pub type Observer<'o> = dyn FnMut(Event<'_>) -> Result<()> + 'o;
 
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     plan: &'a Plan<'a>,
     with: &'a Instrument<'a>,
     /// Iterations of a slice, by cell id.
@@ -189,7 +183,23 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn interrupted(&self) -> bool {
+    pub(crate) fn new(plan: &'a Plan<'a>, with: &'a Instrument<'a>) -> Run<'a> {
+        Run {
+            plan,
+            with,
+            iterations: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            kept: 0,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Why a cell was given up, if any was.
+    pub(crate) fn ended(&self) -> Option<(&String, &Fault)> {
+        self.outcome.ended.first_key_value()
+    }
+
+    pub(crate) fn interrupted(&self) -> bool {
         // Relaxed: the flag stands alone, nothing is published with it.
         self.with.host.interrupted.load(Ordering::Relaxed)
     }
@@ -214,7 +224,7 @@ impl<'a> Run<'a> {
         self.outcome.blocks.push(record);
     }
 
-    fn calibrate(&mut self, observe: &mut Observer<'_>) -> Result<()> {
+    pub(crate) fn calibrate(&mut self, observe: &mut Observer<'_>) -> Result<()> {
         let groups = self.plan.groups.iter().chain(&self.plan.controls);
         let cells: Vec<(&Group<'a>, &Contender)> =
             groups.flat_map(|g| g.contenders.iter().map(move |c| (g, *c))).collect();
@@ -377,7 +387,13 @@ impl<'a> Run<'a> {
                 elapsed: began.elapsed(),
             })?;
             if kind == BlockKind::Control {
-                let record = self.block_of_a_control(group, number)?;
+                let asked = controls::asked(order(
+                    &mut plan.rng(number, &group.cell(group.contenders[0].id())),
+                    controls::SEATS,
+                    plan.profile.slices,
+                ));
+                let names = [group.contenders[0].id(), controls::TWIN, controls::INJECTED];
+                let record = self.block_of_a_control(group, number, &names, &asked)?;
                 if self.interrupted() {
                     return Ok(()); // As below.
                 }
@@ -421,43 +437,50 @@ impl<'a> Run<'a> {
         let _awake = Awake::for_group(group);
         let known =
             |contender: &Contender| self.iterations.get(&group.cell(contender.id())).copied().unwrap_or(1);
-        let competitors = self.competitors(group).into_iter().map(|c| (c, known(c)));
-        let (seats, order, contamination) = self.seated(group, competitors.collect(), rng);
+        let seats: Vec<(&Contender, u64)> =
+            self.competitors(group).into_iter().map(|c| (c, known(c))).collect();
+        let turns = order(rng, seats.len(), self.plan.profile.slices);
+        let turns: Vec<Turn> =
+            turns.into_iter().map(|seat| Turn { seat, iterations: seats[seat].1 }).collect();
+        let (seats, contamination) = self.seated(group, seats, &turns);
         let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
-        Ok(block_record(group, block, &order, workers, contamination))
+        Ok(block_record(group, block, &letters_of(&turns), workers, contamination))
     }
 
-    /// A contender, its twin, and the twin that is asked for more.
-    fn block_of_a_control(&self, group: &Group<'a>, block: u32) -> Result<BlockRecord> {
+    /// A block of a control: so many times the same contender, named apart, each slice of which is asked for so many times the
+    /// iterations of the cell. What more is asked for is not divided by: to the block it is a slow-down.
+    pub(crate) fn block_of_a_control(
+        &self,
+        group: &Group<'a>,
+        block: u32,
+        names: &[&str],
+        asked: &[Asked],
+    ) -> Result<BlockRecord> {
         let _aside = self.stand_aside(group)?;
         let _awake = Awake::for_group(group);
         let contender = group.contenders[0];
         let cell = group.cell(contender.id());
         let iterations = self.iterations.get(&cell).copied().unwrap_or(1).max(controls::LEAST);
-        let asked = [iterations, iterations, controls::injected(iterations)];
-        let mut rng = self.plan.rng(block, &cell);
-        let (seats, order, contamination) =
-            self.seated(group, asked.map(|asked| (contender, asked)).to_vec(), &mut rng);
-        let names = [contender.id(), controls::TWIN, controls::INJECTED];
-        let workers = seats.into_iter().zip(names).map(|(seat, name)| {
-            // What more was asked for is not divided by: that is the slow-down.
-            let slower = seat.iterations as f64 / iterations as f64;
-            let mut record = seat.record(group);
-            record.values.values_mut().chain(record.minima.values_mut()).for_each(|value| *value *= slower);
-            WorkerRecord { contender: name.into(), ..record }
-        });
-        let record = block_record(group, block, &order, workers.collect(), contamination);
+        let turn = |asked: &Asked| Turn { seat: asked.seat, iterations: scaled(iterations, asked.times) };
+        let turns: Vec<Turn> = asked.iter().map(turn).collect();
+        let seats = names.iter().map(|_| (contender, iterations)).collect();
+        let (seats, contamination) = self.seated(group, seats, &turns);
+        let workers = seats
+            .into_iter()
+            .zip(names)
+            .map(|(seat, name)| WorkerRecord { contender: (*name).to_owned(), ..seat.record(group) });
+        let record = block_record(group, block, &letters_of(&turns), workers.collect(), contamination);
         Ok(BlockRecord { kind: BlockKind::Control, cell, ..record })
     }
 
-    /// Fresh workers, warmed up, and their slices in a balanced order.
+    /// Fresh workers, warmed up, and their slices in turn.
     fn seated(
         &self,
         group: &Group<'a>,
-        competitors: Vec<(&'a Contender, u64)>,
-        rng: &mut Rng,
-    ) -> (Vec<Seat<'a>>, Vec<usize>, Contamination) {
-        let mut seats: Vec<Seat<'a>> = competitors
+        seats: Vec<(&'a Contender, u64)>,
+        turns: &[Turn],
+    ) -> (Vec<Seat<'a>>, Contamination) {
+        let mut seats: Vec<Seat<'a>> = seats
             .into_iter()
             .map(|(contender, iterations)| {
                 let warmed = self.start(group, contender, &[]).and_then(|(mut worker, _)| {
@@ -469,19 +492,18 @@ impl<'a> Run<'a> {
                 Seat { contender, iterations, worker: warmed, samples: Vec::new() }
             })
             .collect();
-        let order = order(rng, seats.len(), self.plan.profile.slices);
         let before = Disturbance::read(&group.cpus, pids(&seats));
         let mut idle_cpu = Duration::ZERO;
-        for &turn in &order {
+        for turn in turns {
             if self.interrupted() {
                 break;
             }
-            let used_before = waiting_cpu_time(&seats, turn);
-            seats[turn].take(group);
-            idle_cpu += waiting_cpu_time(&seats, turn).saturating_sub(used_before);
+            let used_before = waiting_cpu_time(&seats, turn.seat);
+            seats[turn.seat].take(group, turn.iterations);
+            idle_cpu += waiting_cpu_time(&seats, turn.seat).saturating_sub(used_before);
         }
         let contamination = before.until(Disturbance::read(&group.cpus, pids(&seats)), idle_cpu);
-        (seats, order, contamination)
+        (seats, contamination)
     }
 
     /// One fresh server and its load at a time, contenders in random order: what waits would keep its connections, and the kernel's memory.
@@ -652,9 +674,28 @@ fn block_record(
     }
 }
 
+/// A slice of a block: whose, and of how many iterations.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    seat: usize,
+    iterations: u64,
+}
+
+fn letters_of(turns: &[Turn]) -> Vec<usize> {
+    turns.iter().map(|turn| turn.seat).collect()
+}
+
+/// A slice of a control's block: whose, and how many times the iterations of the cell it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) seat: usize,
+    pub(crate) times: f64,
+}
+
 /// A contender's place in a block.
 struct Seat<'a> {
     contender: &'a Contender,
+    /// Of a slice of this cell.
     iterations: u64,
     worker: std::result::Result<Worker<'a>, Fault>,
     samples: Vec<Sample>,
@@ -666,9 +707,9 @@ impl<'a> Seat<'a> {
     }
 
     /// Takes one slice; a fault ends the worker.
-    fn take(&mut self, group: &Group<'_>) {
+    fn take(&mut self, group: &Group<'_>, iterations: u64) {
         let Ok(worker) = &mut self.worker else { return };
-        match slice(group, self.contender, worker, self.iterations) {
+        match slice(group, self.contender, worker, iterations) {
             Ok(sample) => self.samples.push(sample),
             Err(fault) => self.worker = Err(fault),
         }
@@ -816,7 +857,9 @@ fn measured(
         // What a worker has no count of cannot be divided: then the cell has no such metric.
         let Some(dividends) = dividends else { continue };
         let costs = samples.iter().zip(dividends).map(|(sample, dividend)| {
-            Ok(dividend as f64 / ledger::evaluated(group, sample, divisor)? as f64)
+            // Of a control; one everywhere else.
+            let times = sample.iterations as f64 / iterations as f64;
+            Ok(dividend as f64 / ledger::evaluated(group, sample, divisor)? as f64 * times)
         });
         let costs = costs.collect::<std::result::Result<Vec<f64>, Fault>>()?;
         let costs = stats::Sample::new(costs).ok_or_else(|| Fault::failed("no slice was measured"))?;

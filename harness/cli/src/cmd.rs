@@ -8,6 +8,7 @@ pub(crate) mod load;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod selftest;
 pub(crate) mod worker;
 
 use switchmark_harness::{Error, Result};

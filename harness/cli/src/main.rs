@@ -33,6 +33,8 @@ enum Verb {
     Run(cmd::run::Arguments),
     /// Is this machine fit to measure on: findings, what they do, what helps.
     Doctor(cmd::doctor::Arguments),
+    /// Try the instrument on differences that are known: does it see what is there, and nothing else.
+    Selftest(cmd::selftest::Arguments),
     /// A verdict on a change, against a stored result.
     Gate(cmd::gate::Arguments),
     /// Render results.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Some(Verb::List(arguments)) => cmd::list::run(&arguments),
         Some(Verb::Build(arguments)) => cmd::build::run(&arguments),
         Some(Verb::Doctor(arguments)) => cmd::doctor::run(&arguments),
+        Some(Verb::Selftest(arguments)) => cmd::selftest::run(&arguments),
         Some(Verb::Gate(arguments)) => cmd::gate::run(&arguments),
         Some(Verb::Report(arguments)) => cmd::report::run(&arguments),
         Some(Verb::Schema(arguments)) => cmd::schema::run(&arguments),

@@ -119,6 +119,24 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// Set by Ctrl-C, and by the signal that ends a job in CI.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// The program that serves its own workers.
+pub(crate) fn this_program() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|e| Error::worker(format!("cannot find this program, which serves its own workers: {e}")))
+}
+
+/// Where workers are started, and what stops them: Ctrl-C, from now on.
+pub(crate) fn host(executable: &Path) -> Result<Host<'_>> {
+    ctrlc::set_handler(|| {
+        // Relaxed: the flag stands alone. A second Ctrl-C ends at once, whatever is in flight.
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .map_err(|e| Error::usage(format!("cannot handle Ctrl-C: {e}")))?;
+    Ok(Host { executable, timeout: TIMEOUT, interrupted: &INTERRUPTED })
+}
+
 /// Measures, and writes the blocks as they are done, then the result, the page and the charts.
 pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let world = World::load(&arguments.contender, arguments.definitions.as_deref())?;
@@ -164,16 +182,8 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     };
     say_how_to_add_peers(&world, arguments);
 
-    ctrlc::set_handler(|| {
-        // Relaxed: the flag stands alone. A second Ctrl-C ends at once, whatever is in flight.
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .map_err(|e| Error::usage(format!("cannot handle Ctrl-C: {e}")))?;
-    let executable = std::env::current_exe()
-        .map_err(|e| Error::worker(format!("cannot find this program, which serves its own workers: {e}")))?;
-    let host = Host { executable: &executable, timeout: TIMEOUT, interrupted: &INTERRUPTED };
+    let executable = this_program()?;
+    let host = host(&executable)?;
     let instrument = Instrument { host, cpus: &cpus, probed: &probed, budget: arguments.budget };
     let mut progress = Progress::new();
     let resumed = (!kept.is_empty()).then(|| format!("resumed: {} blocks were taken before", kept.len()));

@@ -67,6 +67,24 @@ fn document(output: &Output) -> ResultDocument {
     switchmark_schema::read(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
+/// The instrument tried by itself; noise may refute it, a broken estimator may not pass.
+#[test]
+fn a_selftest_counts_its_runs_and_catches_broken_estimators() {
+    let bench = Bench::new();
+    let output = bench.run(&["selftest", "controls", "--seed", "7", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let value: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"));
+    let proofs = value["proofs"].as_array().expect("proofs");
+    let caught = |proof: &serde_json::Value| (proof["of"].as_u64(), proof["passed"].as_bool());
+    assert_eq!(proofs.iter().map(caught).skip(1).collect::<Vec<_>>(), [(Some(1), Some(true)); 2], "{value}");
+    let passed = proofs.iter().all(|proof| proof["passed"] == true);
+    assert_eq!((output.status.code(), &value["passed"]), (Some(if passed { 0 } else { 4 }), &passed.into()));
+    assert_eq!((&value["seed"], proofs.len()), (&7.into(), 3));
+    let refused = bench.run(&["selftest", "everything"]);
+    assert_eq!(refused.status.code(), Some(2), "what it cannot prove is a mistake of usage");
+}
+
 /// Waits until something is so; a minute is a hang.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_mins(1);
