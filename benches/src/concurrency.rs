@@ -113,8 +113,8 @@ pub trait Timed: Concurrency {
     /// Gives way if the scheduler asks for it; nothing where it has no such question.
     fn checkpoint();
 
-    /// Sleeps in the kernel for so long, in a call that the scheduler does not know.
-    fn block(how: Blocks, ns: u64);
+    /// Makes a call that blocks its OS thread, of which the scheduler does not know.
+    fn block(how: Blocks, call: impl FnOnce() + Send + 'static);
 }
 
 /// In which way a unit makes a call that blocks its OS thread.

@@ -5,6 +5,7 @@
 //! work alone.
 
 pub mod bounce;
+mod cold_file;
 mod crew;
 pub mod echo;
 mod hog_and_tick;

@@ -1,9 +1,11 @@
 //! What the benches need of the kernel: libc calls, thin, `io::Error` out. No policy.
 #![allow(unsafe_code, reason = "libc calls; each block names the fact that makes it sound and its keeper")]
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -87,6 +89,19 @@ fn futex_wake(word: &AtomicU32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel uses the address as a key and does not access it for a private wake.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
+}
+
+/// The kernel's number of the calling thread.
+pub(crate) fn thread_id() -> u64 {
+    // SAFETY: `gettid` takes nothing and cannot fail.
+    let id = unsafe { libc::gettid() };
+    u64::try_from(id).expect("a thread's number is positive")
+}
+
+/// Lets go of what the page cache holds of a file. Pages that wait to be written stay: synchronise first.
+pub(crate) fn drop_cached(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as `file` is borrowed; the call touches no memory of ours.
+    check(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) })
 }
 
 /// Addresses of the calling thread's stack.

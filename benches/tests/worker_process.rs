@@ -54,6 +54,25 @@ fn parked_units_do_not_keep_a_worker_that_was_told_to_finish() {
     }
 }
 
+fn a_fresh_worker_starts_threads_for_calls_that_are_sent_away_and_for_no_others() {
+    for (contender, mechanism, threads) in [
+        ("thread", "blocking", 0..=0),
+        ("coroutine", "bare", 0..=0),
+        ("coroutine", "block_in_place", 0..=0),
+        // A second one where a call comes before the first is back from the last.
+        ("coroutine", "blocking", 1..=2),
+    ] {
+        let stall = format!(
+            "prepare workload=policy.blocking model=stall placement=same-core cpus=0 mechanism={mechanism} medium=sleep"
+        );
+        let output = talk(contender, &[HELLO, &stall, "slice iterations=30", "finish"]);
+        let said = replies(&output);
+        assert!(output.status.success(), "{output:?}");
+        let counted = said[2].split(' ').find_map(|word| word.strip_prefix("threads=")?.parse().ok());
+        assert!(counted.is_some_and(|n: u64| threads.contains(&n)), "{contender}, {mechanism}: {}", said[2]);
+    }
+}
+
 fn a_parent_that_goes_away_ends_the_worker_quietly() {
     for requests in [&[][..], &[HELLO], &[HELLO, YIELD], &[HELLO, YIELD, "slice iterations=10"]] {
         let output = talk("thread", requests);
@@ -90,9 +109,10 @@ fn main() -> std::io::Result<()> {
     }
     a_worker_serves_its_slices_and_ends_with_success();
     parked_units_do_not_keep_a_worker_that_was_told_to_finish();
+    a_fresh_worker_starts_threads_for_calls_that_are_sent_away_and_for_no_others();
     a_parent_that_goes_away_ends_the_worker_quietly();
     what_cannot_be_had_is_unsupported_and_the_worker_still_ends_with_success();
     an_unknown_contender_and_a_wrong_turn_are_errors();
-    println!("the worker protocol: 5 passed");
+    println!("the worker protocol: 6 passed");
     Ok(())
 }

@@ -128,6 +128,8 @@ pub struct Sample {
     pub parked: Option<u64>,
     /// Resident bytes of the units' stacks, by the worker's own mincore.
     pub user_stack_bytes: Option<u64>,
+    /// Threads that came during the slice and carry no unit, where that is asked.
+    pub threads: Option<u64>,
     /// Requests sent, by a load.
     pub sent: Option<u64>,
     /// Requests answered right, by a load.
@@ -292,6 +294,7 @@ impl fmt::Display for Reply {
                     ("base_ns", s.base_ns),
                     ("parked", s.parked),
                     ("user_stack_bytes", s.user_stack_bytes),
+                    ("threads", s.threads),
                     ("sent", s.sent),
                     ("answered", s.answered),
                     ("bytes", s.bytes),
@@ -346,6 +349,7 @@ impl Reply {
                 },
                 parked: line.optional_count("parked")?,
                 user_stack_bytes: line.optional_count("user_stack_bytes")?,
+                threads: line.optional_count("threads")?,
                 sent: line.optional_count("sent")?,
                 answered: line.optional_count("answered")?,
                 bytes: line.optional_count("bytes")?,
@@ -403,6 +407,7 @@ mod tests {
             answered: Some(13),
             bytes: Some(14),
             cpu_ns: Some(15),
+            threads: Some(18),
         };
         let replies = [
             Reply::Hello(Identity {

@@ -565,8 +565,10 @@ impl<'a> Run<'a> {
     /// One slice of ticks.
     fn ticks(&self, group: &Group<'_>, contender: &Contender) -> std::result::Result<WorkerRecord, Fault> {
         let (mut worker, _) = self.start(group, contender, &[])?;
+        let threads = ticks::threads(worker.pid());
         let (sample, _) = worker.slice(self.plan.profile.ticks)?;
         ledger::checked(group, contender, &sample)?;
+        ticks::threads_agree(&sample, threads, || ticks::threads(worker.pid()))?;
         worker.finish()?;
         ticks::measured(group, contender, &sample)
     }

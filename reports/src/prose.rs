@@ -440,7 +440,8 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
         }
         "policy.blocking" => {
             "One unit blocks in the kernel while another waits for its ticks. A thread blocks alone. A coroutine that blocks in place takes its \
-             worker with it; handed to the pool for blocking calls, it waits there and the others go on."
+             worker with it; handed to the pool for blocking calls, it waits there and the others go on, at the price of the threads that stand in \
+             the table. A cold file is the same question asked of a disk."
         }
         "stack.guard" => "What it costs to make a stack's end notice that it was overrun.",
         _ => "",

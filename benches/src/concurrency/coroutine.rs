@@ -159,18 +159,13 @@ impl Timed for Coroutine {
         switchmark_runtime::checkpoint();
     }
 
-    fn block(how: Blocks, ns: u64) {
+    fn block(how: Blocks, call: impl FnOnce() + Send + 'static) {
         match how {
-            Blocks::Bare => block_thread(ns),
-            Blocks::Elsewhere => switchmark_runtime::blocking(move || block_thread(ns)),
-            Blocks::InPlace => switchmark_runtime::block_in_place(|| block_thread(ns)),
+            Blocks::Bare => call(),
+            Blocks::Elsewhere => switchmark_runtime::blocking(call),
+            Blocks::InPlace => switchmark_runtime::block_in_place(call),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a call that the runtime does not know is what is asked for")]
-fn block_thread(ns: u64) {
-    std::thread::sleep(Duration::from_nanos(ns));
 }
 
 impl Raw for Coroutine {
