@@ -66,7 +66,8 @@ pub(super) fn tail(workload: &Workload) -> Result<Option<Chart>, RenderError> {
             let top = 48.0 + (n / A_ROW) as f64 * (HEAD + PANEL + FOOT);
             let label = workload.row_name(group);
             let label = label.strip_prefix(&format!("{} · ", workload.name)).unwrap_or(&group.label);
-            canvas.text((left, top + 9.0), &fit_parts(label, wide / 13.0), 13.0, INK, Hold::Left, true);
+            let label = short(label, (wide - 6.0) / 13.0);
+            canvas.text((left, top + 9.0), &label, 13.0, INK, Hold::Left, true);
             let axis = range.moved((top + HEAD + PANEL, top + HEAD));
             panel(canvas, group, &names, &axis, (left, left + wide), n % A_ROW == 0);
         }
@@ -81,6 +82,16 @@ pub(super) fn tail(workload: &Workload) -> Result<Option<Chart>, RenderError> {
         canvas.note((LABELS, bottom + 10.0), &note);
     })
     .map(Some)
+}
+
+/// What tells a panel from its neighbours, in a width: the values alone where there is no room for their names.
+fn short(label: &str, em: f64) -> String {
+    // Bold is wider than what is counted.
+    if width_em(label) * 1.06 <= em {
+        return label.to_owned();
+    }
+    let values = label.split(" · ").map(|part| part.rsplit_once(' ').map_or(part, |(_, value)| value));
+    fit_parts(&values.collect::<Vec<_>>().join(" · "), em)
 }
 
 /// A point of a curve. Without an interval its ends are the point.
@@ -185,4 +196,20 @@ fn describe(group: &Group) -> String {
         format!("{}: {words}", cell.contender)
     });
     format!("{}: {}.", group.label, lines.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn panels_that_differ_are_told_apart_in_little_room() {
+        let labels = ["mechanism block_in_place · medium sleep", "mechanism block_in_place · medium file"];
+        assert_eq!(labels.map(|label| short(label, 99.0)), labels);
+        assert_eq!(
+            labels.map(|label| short(label, 15.0)),
+            ["block_in_place · sleep", "block_in_place · file"]
+        );
+        assert_eq!(short("same-core", 1.0), "…");
+    }
 }
