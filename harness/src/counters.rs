@@ -22,6 +22,14 @@ pub struct Event {
     /// Whether it needs hardware counters; at most four of these are counted at once.
     pub hardware: bool,
     kind: perf::Kind,
+    side: perf::Side,
+}
+
+impl Event {
+    /// Whether a word of `--counters` means it: `cycles` is both sides, `cycles:u` the one in user space.
+    fn is_meant_by(&self, word: &str) -> bool {
+        word == self.name || self.name.split(':').next() == Some(word)
+    }
 }
 
 /// Whether an event can be counted here.
@@ -56,7 +64,7 @@ impl std::str::FromStr for Choice {
             "none" => Ok(Choice::None),
             list => {
                 let names: Vec<String> = list.split(',').map(str::to_owned).collect();
-                match names.iter().find(|name| !perf::EVENTS.iter().any(|e| e.name == **name)) {
+                match names.iter().find(|name| !perf::EVENTS.iter().any(|e| e.is_meant_by(name))) {
                     None => Ok(Choice::List(names)),
                     Some(unknown) => {
                         let known: Vec<&str> = perf::EVENTS.iter().map(|e| e.name).collect();
@@ -81,7 +89,7 @@ impl Probed {
         let wanted = |e: &&Event| match choice {
             Choice::Auto => true,
             Choice::None => false,
-            Choice::List(names) => names.iter().any(|name| name == e.name),
+            Choice::List(names) => names.iter().any(|name| e.is_meant_by(name)),
         };
         Probed(perf::EVENTS.iter().filter(wanted).map(|e| (*e, perf::probe(*e))).collect())
     }
@@ -205,6 +213,15 @@ mod tests {
         assert!(!probed.pmu());
         assert!(probed.refusals().values().all(|c| c.reason.is_some() && c.value.is_none()));
         assert!(Probed::probe(&Choice::None).sets().is_empty());
+    }
+
+    #[test]
+    fn a_word_means_both_sides_and_a_suffix_one() {
+        let meant = |word: &str| perf::EVENTS.iter().filter(|e| e.is_meant_by(word)).count();
+        assert_eq!(
+            (meant("cycles"), meant("cycles:u"), meant("task-clock"), meant("cycles:x")),
+            (2, 1, 1, 0)
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
-use switchmark_schema::{Cell, CounterState, FindingStatus, ResultDocument, Status};
+use switchmark_schema::{Cell, Counter, CounterState, FindingStatus, ResultDocument, Status};
 
 /// What a page needs and a document does not hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -418,17 +418,31 @@ fn findings(doc: &ResultDocument) -> Vec<FindingView> {
 }
 
 fn counters(doc: &ResultDocument) -> (Vec<CounterView>, usize) {
-    let all = doc.cells.iter().map(|c| c.counters.len()).sum::<usize>();
-    let rows: Vec<CounterView> = doc
-        .cells
-        .iter()
-        .flat_map(|cell| cell.counters.iter().map(move |(event, c)| (cell, event, c)))
+    // What was refused is refused to every cell alike, and said once.
+    let mut refused: BTreeMap<(&String, String), usize> = BTreeMap::new();
+    let refusal =
+        |event, c: &Counter| c.value.is_none().then(|| (event, format!("{:?} {:?}", c.state, c.reason)));
+    let mut readings: Vec<(&Cell, &String, &Counter)> = Vec::new();
+    for (cell, event, c) in
+        doc.cells.iter().flat_map(|cell| cell.counters.iter().map(move |(e, c)| (cell, e, c)))
+    {
+        let times = refusal(event, c).map(|refusal| refused.entry(refusal).or_default());
+        if times.is_none_or(|times| std::mem::replace(times, *times + 1) == 0) {
+            readings.push((cell, event, c));
+        }
+    }
+    let all = readings.len();
+    let rows: Vec<CounterView> = readings
+        .into_iter()
         .take(MOST_COUNTER_ROWS)
         .map(|(cell, event, c)| {
             let usable = matches!(c.state, CounterState::Counted | CounterState::Scaled);
             let absent = || "–".to_owned();
             CounterView {
-                cell: clean(&cell.id, 300),
+                cell: match refusal(event, c).and_then(|refusal| refused.get(&refusal)) {
+                    Some(cells @ 2..) => format!("{cells} cells"),
+                    _ => clean(&cell.id, 300),
+                },
                 event: clean(event, 80),
                 state: match c.state {
                     CounterState::Counted => "counted",

@@ -174,7 +174,7 @@ fn every_counter_has_a_value_or_a_reason() {
     let result = document(&bench.run(&arguments));
     let counters: Vec<_> = result.cells.iter().flat_map(|c| &c.counters).collect();
     assert!(
-        counters.iter().any(|(name, _)| *name == "cycles"),
+        counters.iter().any(|(name, _)| *name == "cycles:u"),
         "a counter that cannot be read is still listed"
     );
     for (name, counter) in counters {
@@ -194,6 +194,43 @@ fn every_counter_has_a_value_or_a_reason() {
         "2",
     ];
     assert!(document(&bench.run(&none)).cells.iter().all(|c| c.counters.is_empty()));
+}
+
+#[test]
+fn a_user_without_privileges_measures_and_is_told_what_was_refused() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let bench = Bench::new();
+    if fs::metadata("/proc/self").expect("procfs").uid() != 0 {
+        println!("skipped: whoever is not root runs every test as such a user");
+        return;
+    }
+    // A folder of the user's own, with the program in it: the checkout may be nobody's business.
+    let program = bench.path("switchmark");
+    fs::copy(env!("CARGO_BIN_EXE_switchmark"), &program).expect("a copy");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its own file");
+    std::os::unix::fs::chown(bench.folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+    let output = Command::new(&program)
+        .args(["run", r"^switch\.yield/tasks=2/", "--profile", "smoke", "--json", "--out", "out"])
+        .current_dir(bench.folder.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let result = document(&output);
+    assert!(result.census.measured >= 2, "{:?}", result.census);
+    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    let refuses_the_kernel = paranoid.trim().parse::<i32>().is_ok_and(|level| level >= 2);
+    for (name, counter) in result.cells.iter().flat_map(|cell| &cell.counters) {
+        assert_eq!(counter.value.is_some(), counter.reason.is_none(), "{name}: {counter:?}");
+        if refuses_the_kernel && name == "context-switches" {
+            assert_eq!(counter.state, CounterState::Denied);
+            assert!(counter.reason.as_ref().is_some_and(|why| why.contains("kernel.perf_event_paranoid=1")));
+        }
+    }
 }
 
 #[test]

@@ -13,30 +13,49 @@ pub(super) enum Kind {
     DtlbLoadMisses,
 }
 
+/// On which side of the system call it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Both,
+    User,
+    Kernel,
+}
+
 const fn software(name: &'static str, event: Software) -> Event {
-    Event { name, hardware: false, kind: Kind::Software(event) }
+    Event { name, hardware: false, kind: Kind::Software(event), side: Side::Both }
 }
 
-const fn hardware(name: &'static str, event: Hardware) -> Event {
-    Event { name, hardware: true, kind: Kind::Hardware(event) }
+const fn user(name: &'static str, kind: Kind) -> Event {
+    Event { name, hardware: true, kind, side: Side::User }
 }
 
-/// All events, in the order of the page's table.
+const fn kernel(name: &'static str, kind: Kind) -> Event {
+    Event { name, hardware: true, kind, side: Side::Kernel }
+}
+
+/// All events, in the order of the page's table, named as `perf` has them. What runs in user space and what in the kernel is the
+/// very difference between the two sides of the comparison, so hardware events are two counters each.
 pub(super) const EVENTS: &[Event] = &[
     software("task-clock", Software::TASK_CLOCK),
     software("context-switches", Software::CONTEXT_SWITCHES),
     software("cpu-migrations", Software::CPU_MIGRATIONS),
     software("minor-faults", Software::PAGE_FAULTS_MIN),
     software("major-faults", Software::PAGE_FAULTS_MAJ),
-    hardware("cycles", Hardware::CPU_CYCLES),
-    hardware("instructions", Hardware::INSTRUCTIONS),
-    hardware("cache-references", Hardware::CACHE_REFERENCES),
-    hardware("cache-misses", Hardware::CACHE_MISSES),
-    hardware("branch-misses", Hardware::BRANCH_MISSES),
-    Event { name: "dTLB-load-misses", hardware: true, kind: Kind::DtlbLoadMisses },
+    user("cycles:u", Kind::Hardware(Hardware::CPU_CYCLES)),
+    kernel("cycles:k", Kind::Hardware(Hardware::CPU_CYCLES)),
+    user("instructions:u", Kind::Hardware(Hardware::INSTRUCTIONS)),
+    kernel("instructions:k", Kind::Hardware(Hardware::INSTRUCTIONS)),
+    user("cache-references:u", Kind::Hardware(Hardware::CACHE_REFERENCES)),
+    kernel("cache-references:k", Kind::Hardware(Hardware::CACHE_REFERENCES)),
+    user("cache-misses:u", Kind::Hardware(Hardware::CACHE_MISSES)),
+    kernel("cache-misses:k", Kind::Hardware(Hardware::CACHE_MISSES)),
+    user("branch-misses:u", Kind::Hardware(Hardware::BRANCH_MISSES)),
+    kernel("branch-misses:k", Kind::Hardware(Hardware::BRANCH_MISSES)),
+    user("dTLB-load-misses:u", Kind::DtlbLoadMisses),
+    kernel("dTLB-load-misses:k", Kind::DtlbLoadMisses),
 ];
 
-/// The kernel's side is included everywhere: with it excluded, the crate's default, context switches and
+/// The kernel's side of software events is included: with it excluded, the crate's default, context switches and
 /// migrations, which happen there, read 0.
 fn builder<'a>(event: Event) -> Builder<'a> {
     let mut builder = match event.kind {
@@ -46,7 +65,8 @@ fn builder<'a>(event: Event) -> Builder<'a> {
             Builder::new(Cache { which: CacheId::DTLB, operation: CacheOp::READ, result: CacheResult::MISS })
         }
     };
-    builder.include_kernel().inherit(true).enabled(false);
+    builder.exclude_user(event.side == Side::Kernel).exclude_kernel(event.side == Side::User);
+    builder.inherit(true).enabled(false);
     builder
 }
 

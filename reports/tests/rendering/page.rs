@@ -239,6 +239,25 @@ fn a_counter_that_was_not_read_is_never_a_zero() {
 }
 
 #[test]
+fn what_is_refused_to_many_cells_is_said_once() {
+    let mut doc = quick();
+    for cell in &mut doc.cells {
+        let counter = switchmark_schema::Counter {
+            state: CounterState::Denied,
+            value: None,
+            per_op: None,
+            share: None,
+            reason: Some("by decree".into()),
+        };
+        cell.counters.insert("forbidden:u".into(), counter);
+    }
+    let cells = doc.cells.len();
+    let page = page(&[doc]);
+    assert_eq!(page.matches("<td>forbidden:u</td>").count(), 1);
+    assert!(page.contains(&format!("{cells} cells</th><td>forbidden:u</td>")));
+}
+
+#[test]
 fn a_quick_page_stays_below_one_and_a_half_megabytes() {
     let size = page(&[quick()]).len();
     assert!(size < 1_500_000, "{size}");
