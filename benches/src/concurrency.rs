@@ -128,6 +128,23 @@ pub enum Blocks {
     InPlace,
 }
 
+/// Units whose hand-off can be taken apart.
+pub trait Rungs: Concurrency {
+    /// The components that can be had alone, by name.
+    const RUNGS: &'static [(&'static str, Rung)];
+}
+
+/// A component of a hand-off, and how it is had alone.
+#[derive(Debug, Clone, Copy)]
+pub enum Rung {
+    /// One unit does it so often; how often it came out as it must, which is each time.
+    Alone(fn(u64) -> u64),
+    /// Two units give way to each other.
+    GivingWay,
+    /// A resume and a suspend, with no scheduler. What opens it is another model.
+    Bounce(fn() -> crate::models::Opened),
+}
+
 /// Units that can wait for a descriptor.
 pub trait Descriptors: Concurrency {
     /// The end of a pipe that is read.

@@ -76,19 +76,32 @@ impl Parker {
     }
 }
 
-/// Sleeps while the word holds `expected`. May return early; the caller looks again.
-fn futex_wait(word: &AtomicU32, expected: u32) {
+/// Sleeps while the word holds `expected`; whether it slept and was woken. May return early; the caller looks again.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) -> bool {
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     let forever = ptr::null::<libc::timespec>();
     // SAFETY: `word` is borrowed over the call, and the kernel only reads it. EAGAIN and EINTR are early returns.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, forever) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, forever) == 0 }
 }
 
-/// Wakes one that sleeps on the word.
-fn futex_wake(word: &AtomicU32) {
+/// Wakes one that sleeps on the word; how many there were.
+pub(crate) fn futex_wake(word: &AtomicU32) -> libc::c_long {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel uses the address as a key and does not access it for a private wake.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) }
+}
+
+/// The kernel's answer to `getppid`. By number: some C libraries remember such answers.
+pub(crate) fn asks_for_the_parent() -> u32 {
+    // SAFETY: `getppid` takes nothing and touches no memory of ours.
+    let parent = unsafe { libc::syscall(libc::SYS_getppid) };
+    u32::try_from(parent).expect("a process has a parent or 0")
+}
+
+/// Gives way; whether the kernel agreed, as it always does.
+pub(crate) fn gave_way() -> bool {
+    // SAFETY: `sched_yield` takes nothing and touches no memory of ours.
+    unsafe { libc::sched_yield() == 0 }
 }
 
 /// The kernel's number of the calling thread.

@@ -49,7 +49,7 @@ pub struct Definition {
     pub omit: Vec<BTreeMap<String, ParamValue>>,
     /// Numbers that a formula may name but cannot make, by the values of parameters: `{depth = 3, nodes = 1111}`.
     #[serde(default)]
-    pub given: Vec<BTreeMap<String, u64>>,
+    pub given: Vec<BTreeMap<String, ParamValue>>,
     /// What the ledger must say.
     pub expect: Expect,
 }
@@ -238,8 +238,12 @@ impl Definition {
         if let Some(name) = self.omit.iter().flat_map(BTreeMap::keys).find(|name| !parameter(name)) {
             return Err(format!("omit names `{name}`, which is not a parameter"));
         }
-        match self.given.iter().find(|row| !row.keys().any(parameter)) {
-            Some(row) => Err(format!("given {row:?} names no parameter that says where it applies")),
+        if let Some(row) = self.given.iter().find(|row| !row.keys().any(parameter)) {
+            return Err(format!("given {row:?} names no parameter that says where it applies"));
+        }
+        let mut numbers = self.given.iter().flatten().filter(|(name, _)| !parameter(name));
+        match numbers.find(|(_, value)| matches!(value, ParamValue::Word(_))) {
+            Some((name, word)) => Err(format!("given {name} is `{word}`, not a number")),
             None => Ok(()),
         }
     }
@@ -253,15 +257,16 @@ impl Definition {
 
     /// A number of a cell: a numeric parameter, or what is given for its values.
     pub fn value(&self, params: &[(String, ParamValue)], name: &str) -> Option<u64> {
-        let number = |name: &str| match params.iter().find(|(n, _)| n == name)?.1 {
-            ParamValue::Number(n) => Some(n),
+        let number = |value: &ParamValue| match value {
+            ParamValue::Number(n) => Some(*n),
             ParamValue::Word(_) => None,
         };
-        let applies = |row: &&BTreeMap<String, u64>| {
+        let param = |name: &str| params.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+        let applies = |row: &&BTreeMap<String, ParamValue>| {
             let mut selectors = row.iter().filter(|(key, _)| self.params.contains_key(*key));
-            row.contains_key(name) && selectors.all(|(key, value)| number(key) == Some(*value))
+            row.contains_key(name) && selectors.all(|(key, value)| param(key) == Some(value))
         };
-        number(name).or_else(|| self.given.iter().find(applies)?.get(name).copied())
+        param(name).and_then(number).or_else(|| number(self.given.iter().find(applies)?.get(name)?))
     }
 
     /// The family: what stands before the point.
@@ -381,6 +386,15 @@ mod tests {
         let nodes: Vec<_> = definition.grid(None).iter().map(|c| definition.value(c, "nodes")).collect();
         assert_eq!(nodes, [Some(7), Some(7), Some(9), Some(9), Some(11), Some(11)]);
         assert_eq!(definition.value(&definition.grid(None)[2], "tasks"), Some(64));
+        let by_word = tree.replace("tasks = 1024\nnodes", "save = \"full\"\nnodes");
+        let error = Definition::parse(&by_word, "yield.toml").unwrap_err().to_string();
+        assert!(error.contains("`nodes`"), "1024 tasks that save abi have no nodes: {error}");
+        let by_word = by_word.replace("[expect]", "[[given]]\nsave = \"abi\"\nnodes = 12\n[expect]");
+        let definition = Definition::parse(&by_word, "yield.toml").unwrap();
+        assert_eq!(definition.value(&definition.grid(None)[4], "nodes"), Some(12));
+        assert_eq!(definition.value(&definition.grid(None)[5], "nodes"), Some(11));
+        let worded = tree.replace("nodes = 7", "nodes = \"seven\"");
+        assert!(Definition::parse(&worded, "yield.toml").unwrap_err().to_string().contains("seven"));
         let stray = tree.replace("tasks = 1024\nnodes", "leaves = 3\nnodes");
         assert!(Definition::parse(&stray, "yield.toml").unwrap_err().to_string().contains("leaves"));
     }

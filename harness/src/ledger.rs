@@ -18,6 +18,15 @@ fn off(observed: u64, expected: u64, tolerance: f64) -> bool {
     observed.abs_diff(expected) as f64 > tolerance * expected as f64
 }
 
+/// Where none is promised, the few that the machine makes for others are held against the iterations.
+fn switches_off(observed: u64, expected: u64, iterations: u64) -> bool {
+    if expected == 0 {
+        observed as f64 > SWITCHES * iterations as f64
+    } else {
+        off(observed, expected, SWITCHES)
+    }
+}
+
 /// Compares a sample with what the definition promises.
 pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample) -> Result<(), Fault> {
     let expect = &group.definition.expect;
@@ -43,7 +52,7 @@ pub(crate) fn checked(group: &Group<'_>, contender: &Contender, sample: &Sample)
     }
     let (promised, observed) = (promised_switches(group, contender, sample), sample.switches);
     if let (Some(expected), Some(observed)) = (promised, observed)
-        && off(observed, expected, SWITCHES)
+        && switches_off(observed, expected, sample.iterations)
     {
         return Err(Fault::invalid(format!("expected {expected} switches, counted {observed}")));
     }
@@ -66,27 +75,28 @@ fn scheduler_decides(group: &Group<'_>, contender: &Contender, sample: &Sample) 
         || contender.records(&group.definition.id, &group.placement)
 }
 
-/// The kernel's own count of a slice's switches beside what was promised.
+/// The kernel's own count of a slice's switches beside what was promised, which it must agree with.
 pub(crate) fn kernel_switches(
     group: &Group<'_>,
     contender: &Contender,
     sample: &Sample,
     observed: u64,
-) -> Option<Switches> {
-    group.definition.expect.switches.as_ref()?;
+) -> Result<Option<Switches>, Fault> {
+    if group.definition.expect.switches.is_none() {
+        return Ok(None);
+    }
     let expected = promised_switches(group, contender, sample);
-    Some(Switches { expected, observed, source: "perf".into() })
+    match expected {
+        Some(expected) if switches_off(observed, expected, sample.iterations) => {
+            Err(Fault::invalid(format!("expected {expected} switches, the kernel counted {observed}")))
+        }
+        _ => Ok(Some(switches(expected, observed, "perf"))),
+    }
 }
 
-/// The kernel's count against the promise.
-pub(crate) fn agreed(switches: &Switches) -> Result<(), Fault> {
-    match switches.expected {
-        Some(expected) if off(switches.observed, expected, SWITCHES) => Err(Fault::invalid(format!(
-            "expected {expected} switches, the kernel counted {}",
-            switches.observed
-        ))),
-        _ => Ok(()),
-    }
+/// As a document has them. A promise of none is kept by few, not by none, so no expectation is printed beside these.
+fn switches(expected: Option<u64>, observed: u64, source: &str) -> Switches {
+    Switches { expected: expected.filter(|n| *n > 0), observed, source: source.into() }
 }
 
 /// The worker's clock against the parent's. Its time cannot exceed what passed outside; and what it spent
@@ -152,7 +162,7 @@ pub(crate) fn of(group: &Group<'_>, contender: &Contender, samples: &[Sample]) -
     Ledger {
         units: samples.iter().map(|s| s.units).sum(),
         peak_live,
-        switches: observed.map(|observed| Switches { expected, observed, source: "worker".into() }),
+        switches: observed.map(|observed| switches(expected, observed, "worker")),
     }
 }
 
@@ -202,6 +212,18 @@ mod tests {
             let switches = of(&group, &other, std::slice::from_ref(&half)).switches.unwrap();
             assert_eq!((switches.expected.is_none(), switches.observed), (kept, 1000));
         }
+    }
+
+    #[test]
+    fn where_no_switch_is_promised_a_few_are_the_machines_and_many_are_refuted() {
+        assert!(!switches_off(10, 0, 1000), "one in a hundred");
+        assert!(switches_off(11, 0, 1000));
+        assert!(switches_off(1, 0, 0), "not even those where nothing was done");
+        assert!(
+            switches_off(990, 1000, 1_000_000) != switches_off(989, 1000, 1_000_000),
+            "a promise is its own measure"
+        );
+        assert_eq!(switches(Some(0), 3, "worker").expected, None);
     }
 
     #[test]

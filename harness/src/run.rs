@@ -309,22 +309,20 @@ impl<'a> Run<'a> {
         }
         let (mut worker, mut attached) = self.start(group, contender, &sets)?;
         slice(group, contender, &mut worker, iterations)?;
+        let mut switches = None;
         for set in &mut attached {
             let ((sample, _), pairs) = around(set, || worker.slice(iterations))?;
             let operations = ledger::divisor(group, &sample)?;
             for (event, before, after) in pairs {
                 let counter = counters::counted(before, after, operations);
                 if event.name == "context-switches" && contender.manifest.kind == Kind::Thread {
-                    found.switches =
-                        counter.value.and_then(|n| ledger::kernel_switches(group, contender, &sample, n));
+                    switches = counter.value.map(|n| ledger::kernel_switches(group, contender, &sample, n));
                 }
                 found.counters.insert(event.name.to_owned(), counter);
             }
         }
         worker.finish()?;
-        if let Some(switches) = &found.switches {
-            ledger::agreed(switches)?;
-        }
+        found.switches = switches.transpose()?.flatten();
         Ok(found)
     }
 

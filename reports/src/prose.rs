@@ -148,7 +148,7 @@ pub(crate) fn headline(families: &[Family]) -> String {
     let mut told: Vec<(String, Advantage)> = families
         .iter()
         .flat_map(|f| &f.workloads)
-        .filter(|w| unit_parts(w.unit()).0 == "ns")
+        .filter(|w| unit_parts(w.unit()).0 == "ns" && !w.is_of_parts())
         .filter_map(|w| Some((w.name.clone(), w.quoted()?.verdict()?)))
         .collect();
     told.sort_by(|a, b| a.1.median.total_cmp(&b.1.median));

@@ -114,25 +114,23 @@ pub fn markdown_summary(doc: &ResultDocument, command: &str) -> String {
         "| operation | thread | coroutine | coroutine's advantage | processes |\n|---|--:|--:|--:|--:|\n",
     );
     let mut empty = true;
-    for family in families(doc) {
-        for workload in &family.workloads {
-            for group in &workload.groups {
-                let (thread, coroutine) = (group.of("thread"), group.of("coroutine"));
-                if thread.is_none() && coroutine.is_none() {
-                    continue;
-                }
-                empty = false;
-                let verdict = group.verdict();
-                let _ = writeln!(
-                    out,
-                    "| {} | {} | {} | {} | {} |",
-                    escape_markdown(&clean(&workload.row_name(group), 160)),
-                    escape_markdown(&value(thread)),
-                    escape_markdown(&value(coroutine)),
-                    verdict.map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),
-                    verdict.map_or_else(|| "–".into(), |a| a.blocks.to_string()),
-                );
+    for workload in view::operations(&families(doc)) {
+        for group in &workload.groups {
+            let (thread, coroutine) = (group.of("thread"), group.of("coroutine"));
+            if thread.is_none() && coroutine.is_none() {
+                continue;
             }
+            empty = false;
+            let verdict = group.verdict();
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {} | {} |",
+                escape_markdown(&clean(&workload.row_name(group), 160)),
+                escape_markdown(&value(thread)),
+                escape_markdown(&value(coroutine)),
+                verdict.map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),
+                verdict.map_or_else(|| "–".into(), |a| a.blocks.to_string()),
+            );
         }
     }
     if empty {

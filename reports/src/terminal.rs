@@ -30,24 +30,22 @@ pub fn terminal_summary(doc: &ResultDocument, width: usize, color: bool) -> Stri
     let paint = Paint { on: color };
     let mut rows = Vec::new();
     let mut left_out = 0;
-    for family in families(doc) {
-        for workload in &family.workloads {
-            for group in &workload.groups {
-                if group.of("thread").is_none() && group.of("coroutine").is_none() {
-                    continue;
-                }
-                if rows.len() == MOST_ROWS {
-                    left_out += 1;
-                    continue;
-                }
-                rows.push(vec![
-                    clean(&workload.row_name(group), 80),
-                    number(group.of("thread")),
-                    number(group.of("coroutine")),
-                    group.verdict().map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),
-                    ledger(group).into(),
-                ]);
+    for workload in view::operations(&families(doc)) {
+        for group in &workload.groups {
+            if group.of("thread").is_none() && group.of("coroutine").is_none() {
+                continue;
             }
+            if rows.len() == MOST_ROWS {
+                left_out += 1;
+                continue;
+            }
+            rows.push(vec![
+                clean(&workload.row_name(group), 80),
+                number(group.of("thread")),
+                number(group.of("coroutine")),
+                group.verdict().map_or_else(|| "–".into(), |a| factor_interval(a.median, a.low, a.high)),
+                ledger(group).into(),
+            ]);
         }
     }
     let mut out = String::new();

@@ -145,6 +145,13 @@ pub(crate) fn families(doc: &ResultDocument) -> Vec<Family<'_>> {
     out
 }
 
+/// What a summary has rows of: the operations, and parts of one only where there is nothing else.
+pub(crate) fn operations<'f, 'a>(families: &'f [Family<'a>]) -> Vec<&'f Workload<'a>> {
+    let all = || families.iter().flat_map(|f| &f.workloads);
+    let whole: Vec<_> = all().filter(|w| !w.is_of_parts()).collect();
+    if whole.is_empty() { all().collect() } else { whole }
+}
+
 /// What stands before the first dot of a workload's id.
 pub(crate) fn family_id(workload: &str) -> &str {
     workload.split_once('.').map_or(workload, |(family, _)| family)
@@ -268,6 +275,11 @@ impl<'a> Workload<'a> {
         let common = |part: &str| self.groups.iter().all(|g| g.label.split(" · ").any(|p| p == part));
         let parts: Vec<&str> = group.label.split(" · ").filter(|part| !common(part)).collect();
         if parts.is_empty() { self.name.clone() } else { format!("{} · {}", self.name, parts.join(" · ")) }
+    }
+
+    /// Whether its cells are parts of an operation, and none by themselves.
+    pub(crate) fn is_of_parts(&self) -> bool {
+        self.id == "switch.anatomy"
     }
 
     pub(crate) fn unit(&self) -> &str {

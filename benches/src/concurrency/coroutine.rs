@@ -4,7 +4,10 @@
     reason = "entering the runtime is a program's one promise, and making a raw coroutine asks for the same"
 )]
 
-use super::{Blocks, Concurrency, Descriptors, Inside, Own, Raw, Timed, Turn, UnitOptions};
+use super::{
+    Blocks, Call, Concurrency, Descriptors, Inside, Own, Raw, Rung, Rungs, Timed, Turn, UnitOptions,
+};
+use crate::models::bounce;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -129,6 +132,25 @@ impl Concurrency for Coroutine {
     fn room_for(_units: u64) -> Result<(), String> {
         Ok(())
     }
+}
+
+impl Rungs for Coroutine {
+    const RUNGS: &'static [(&'static str, Rung)] = &[
+        ("call", Rung::Bounce(|| bounce::of::<Call>(1))),
+        ("raw", Rung::Bounce(|| bounce::of::<Coroutine>(1))),
+        ("yield", Rung::GivingWay),
+        ("park", Rung::Alone(permits)),
+    ];
+}
+
+/// Leaves itself a permit and takes it, so often: all of a wake and a wait but the switch.
+fn permits(times: u64) -> u64 {
+    let own = Coroutine::unparker();
+    for _ in 0..times {
+        Coroutine::unpark(&own);
+        Coroutine::park();
+    }
+    times
 }
 
 impl Descriptors for Coroutine {

@@ -4,14 +4,16 @@
     reason = "this is the side of the trait where threads are spawned and give way"
 )]
 
-use super::{Blocks, Concurrency, Descriptors, Own, Timed, UnitOptions};
+use super::{Blocks, Concurrency, Descriptors, Own, Rung, Rungs, Timed, UnitOptions};
 use crate::sys::{self, Parker};
 use std::fs;
+use std::hint::black_box;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::Duration;
 
@@ -122,6 +124,41 @@ impl Timed for Thread {
     fn block(_how: Blocks, call: impl FnOnce() + Send + 'static) {
         call();
     }
+}
+
+impl Rungs for Thread {
+    const RUNGS: &'static [(&'static str, Rung)] = &[
+        ("loop", Rung::Alone(|times| repeated(times, || true))),
+        ("syscall", Rung::Alone(parents)),
+        ("yield_alone", Rung::Alone(|times| repeated(times, sys::gave_way))),
+        ("futex_wake", Rung::Alone(wakes_of_nobody)),
+        ("futex_wait", Rung::Alone(waits_for_what_is_past)),
+        ("yield", Rung::GivingWay),
+    ];
+}
+
+/// How many of so many calls came out as they must: the loop of every rung, and the rung `loop` where the call is empty.
+fn repeated(times: u64, call: impl Fn() -> bool) -> u64 {
+    // Neither the number nor an outcome is the compiler's to know, or it would do without the loop.
+    (0..black_box(times)).map(|_| u64::from(black_box(call()))).sum()
+}
+
+/// `getppid`, which asks the kernel and does nothing there.
+fn parents(times: u64) -> u64 {
+    let parent = std::os::unix::process::parent_id();
+    repeated(times, || sys::asks_for_the_parent() == parent)
+}
+
+/// Wakes whoever waits for a word that nobody waits for.
+fn wakes_of_nobody(times: u64) -> u64 {
+    let word = AtomicU32::new(0);
+    repeated(times, || sys::futex_wake(&word) == 0)
+}
+
+/// Waits while a word holds what it does not hold: the kernel looks, and says so.
+fn waits_for_what_is_past(times: u64) -> u64 {
+    let word = AtomicU32::new(0);
+    repeated(times, || !sys::futex_wait(&word, 1))
 }
 
 impl Descriptors for Thread {

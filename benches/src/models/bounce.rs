@@ -25,7 +25,11 @@ const TURNS_OF_A_STAY: u64 = 64;
 
 /// Opens the cell.
 pub fn open<R: Raw>(prepare: &Prepare) -> Opened {
-    let count = number(prepare, "coroutines")?;
+    of::<R>(number(prepare, "coroutines")?)
+}
+
+/// The same of so many coroutines.
+pub(crate) fn of<R: Raw>(count: usize) -> Opened {
     if count == 0 {
         return Err("parameter coroutines is 0: there is nobody to resume".into());
     }

@@ -55,15 +55,20 @@ fn every_cell_answers_as_its_definition_expects() {
             let cell = cells::name(&prepare, contender.id());
             // What other programs take of the core is in the kernel's count, so a refuted walk is taken again.
             let attempt = || {
-                let sample = run(contender.id(), &prepare, &slices).unwrap_or_else(|e| panic!("{cell}: {e}"));
-                (faults(&definition, &prepare, &sample), sample)
+                let sample = run(contender.id(), &prepare, &slices)?;
+                Ok::<_, String>((faults(&definition, &prepare, &sample), sample))
             };
-            let (mut faults, mut sample) = attempt();
+            let (mut faults, mut sample) = match attempt() {
+                Ok(first) => first,
+                // A component that only the other side's hand-off has.
+                Err(reason) if definition.model == "rung" && reason.contains("no component of") => continue,
+                Err(reason) => panic!("{cell}: {reason}"),
+            };
             for _ in 0..5 {
                 if faults.is_empty() {
                     break;
                 }
-                (faults, sample) = attempt();
+                (faults, sample) = attempt().unwrap_or_else(|e| panic!("{cell}: {e}"));
             }
             assert!(faults.is_empty(), "{cell}: {faults:?} in {sample:?}");
             let lie = self::faults(&definition, &prepare, &cells::overstated(&sample));
@@ -187,6 +192,24 @@ fn a_yield_with_nobody_to_yield_to_is_no_switch() {
         assert!(sample.switches.is_some_and(|s| s <= 8), "{contender}: {:?}", sample.switches);
         assert!(!faults(&ring, &alone, &sample).is_empty(), "{contender}: the ledger sees through it");
     }
+}
+
+#[test]
+fn every_rung_is_somebodys_and_who_has_it_not_names_those_it_has() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let anatomy = definition("switch.anatomy");
+    let mut answered = [0, 0];
+    for params in anatomy.grid(None) {
+        let prepare = prepare(&anatomy, "same-core", params);
+        let answers = ["thread", "coroutine"].map(|contender| run(contender, &prepare, &[1, 10]));
+        for (count, answer) in answered.iter_mut().zip(&answers) {
+            *count += u32::from(answer.is_ok());
+            let named = |reason: &String| reason.contains("no component of") && reason.contains("yield");
+            assert!(answer.as_ref().err().is_none_or(named), "{answer:?}");
+        }
+        assert!(answers.iter().any(Result::is_ok), "nobody has {:?}", prepare.params);
+    }
+    assert_eq!(answered, [6, 4]);
 }
 
 #[test]
