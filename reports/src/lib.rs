@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anatomy;
 mod charts;
 mod doctor;
 mod gate;

@@ -3,6 +3,7 @@
 //! Every string of a document reaches the page through the template engine, which escapes it. The only values
 //! marked as safe are markup of our own: charts (escaped by plotters and `charts::finish`), styles, script.
 
+use crate::anatomy;
 use crate::charts::{self, Chart, file_name};
 use crate::prose;
 use crate::view::{self, Family, Workload, families};
@@ -163,6 +164,7 @@ struct WorkloadView {
     caption: String,
     rows: Vec<Row>,
     bill: Vec<BillRow>,
+    parts: Vec<PartRow>,
     reproduce: String,
 }
 
@@ -192,6 +194,16 @@ struct BillRow {
     total: String,
     vmas: String,
     virtual_bytes: String,
+}
+
+/// A part of a hand-off, or what the parts leave: derived, so in no cell's row.
+#[derive(Serialize)]
+struct PartRow {
+    contender: &'static str,
+    part: &'static str,
+    value: String,
+    share: String,
+    layers: String,
 }
 
 #[derive(Serialize)]
@@ -550,6 +562,7 @@ fn workload(
         ),
         rows: cells.iter().flat_map(|c| rows(c)).collect(),
         bill: cells.iter().filter_map(|c| bill_row(c)).collect(),
+        parts: anatomy::of(w).iter().flat_map(part_rows).collect(),
         reproduce: reproduce(doc, w.id),
         figures,
     })
@@ -654,6 +667,26 @@ fn ledger(cell: &Cell) -> String {
         out.push_str(&switches);
     }
     out
+}
+
+fn part_rows(side: &anatomy::Anatomy) -> Vec<PartRow> {
+    let row = |part, value: &view::Point, share: f64, layers| PartRow {
+        contender: side.contender,
+        part,
+        value: charts::told(value),
+        share: crate::words::percent(share),
+        layers,
+    };
+    let parts = side.parts.iter().map(|part| {
+        let layer = |(layer, ns): &(anatomy::Layer, f64)| {
+            format!("{} {}", anatomy::words(side.contender, *layer), quantity(*ns, "ns"))
+        };
+        let layers: Vec<String> = part.layers.iter().map(layer).collect();
+        row(part.name, &part.value, part.value.middle / side.whole.middle, layers.join(" + "))
+    });
+    let rest = row("residual", &side.residual, side.share.middle, String::new());
+    let whole = row("hand-off", &side.whole, 1.0, "half a round trip of switch.handoff".into());
+    parts.chain([rest, whole]).collect()
 }
 
 fn bill_row(cell: &Cell) -> Option<BillRow> {

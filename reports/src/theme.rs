@@ -66,8 +66,14 @@ pub(crate) const KERNEL_STACK: Colour = colour("kernel-stack", 0x9A3B26, 0xF0907
 pub(crate) const SLAB: Colour = colour("slab", 0x7F5F00, 0xDDB84E, Role::Text);
 pub(crate) const PAGE_TABLES: Colour = colour("page-tables", 0x2F6B4F, 0x7CCBA2, Role::Text);
 
+/// Layers of a part of a hand-off; they owe the same.
+pub(crate) const FLOOR: Colour = colour("floor", 0x5F6770, 0xA3ABB4, Role::Text);
+pub(crate) const ENTRY: Colour = colour("entry", 0x92500C, 0xE9A867, Role::Text);
+pub(crate) const OWN: Colour = colour("own", 0x2B6A8C, 0x79BEE3, Role::Text);
+pub(crate) const SWITCH: Colour = colour("switch", 0x7A3E8E, 0xCBA0DE, Role::Text);
+
 /// Every colour there is.
-pub(crate) const ALL: [Colour; 25] = [
+pub(crate) const ALL: [Colour; 29] = [
     PAPER,
     RAISED,
     INK,
@@ -93,6 +99,10 @@ pub(crate) const ALL: [Colour; 25] = [
     KERNEL_STACK,
     SLAB,
     PAGE_TABLES,
+    FLOOR,
+    ENTRY,
+    OWN,
+    SWITCH,
 ];
 
 /// The shape that says the same as the colour.

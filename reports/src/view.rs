@@ -56,6 +56,8 @@ pub(crate) struct Workload<'a> {
     pub(crate) name: String,
     pub(crate) definition: Option<&'a Definition>,
     pub(crate) groups: Vec<Group<'a>>,
+    /// Where its cells are parts: the cells of what they are parts of, as far as the document has it.
+    pub(crate) whole: Vec<&'a Cell>,
 }
 
 /// Cells that differ in the contender alone.
@@ -110,6 +112,7 @@ pub(crate) fn families(doc: &ResultDocument) -> Vec<Family<'_>> {
                 name: name(&cell.workload),
                 definition: doc.definitions.iter().find(|d| d.id == cell.workload),
                 groups: Vec::new(),
+                whole: Vec::new(),
             });
             workloads.len() - 1
         });
@@ -120,8 +123,13 @@ pub(crate) fn families(doc: &ResultDocument) -> Vec<Family<'_>> {
         });
         groups[g].cells.push(cell);
     }
+    let hand_offs =
+        || doc.cells.iter().filter(|c| c.workload == "switch.handoff" && c.placement == "same-core");
     let mut out: Vec<Family> = Vec::new();
-    for workload in workloads {
+    for mut workload in workloads {
+        if workload.is_of_parts() {
+            workload.whole = hand_offs().collect();
+        }
         let id = family_id(workload.id);
         if let Some(family) = out.iter_mut().find(|f| f.id == id) {
             family.workloads.push(workload);
@@ -275,6 +283,12 @@ impl<'a> Workload<'a> {
         let common = |part: &str| self.groups.iter().all(|g| g.label.split(" · ").any(|p| p == part));
         let parts: Vec<&str> = group.label.split(" · ").filter(|part| !common(part)).collect();
         if parts.is_empty() { self.name.clone() } else { format!("{} · {}", self.name, parts.join(" · ")) }
+    }
+
+    /// A part that was measured alone.
+    pub(crate) fn rung(&self, name: &str, contender: &str) -> Option<&'a Cell> {
+        let is_it = |cell: &&Cell| cell.params.get("rung").is_some_and(|value| value.to_string() == name);
+        self.groups.iter().filter_map(|g| g.of(contender)).find(is_it)
     }
 
     /// Whether its cells are parts of an operation, and none by themselves.

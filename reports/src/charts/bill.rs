@@ -252,7 +252,7 @@ impl Axis {
 }
 
 /// 1, 2 or 5 times a power of ten, so that there are four to nine ticks.
-fn step(highest: f64) -> f64 {
+pub(super) fn step(highest: f64) -> f64 {
     let power = 10_f64.powf((highest / 4.0).max(1e-9).log10().floor());
     [5.0, 2.0, 1.0].into_iter().map(|m| m * power).find(|s| highest / s >= 4.0).unwrap_or(power)
 }

@@ -118,7 +118,7 @@ fn is_scaled(unit: &str) -> bool {
 }
 
 /// A tick is 1, 2 or 5 times a power of ten: no digits behind it but what is needed.
-fn tick_digits(v: f64) -> String {
+pub(super) fn tick_digits(v: f64) -> String {
     let text = digits(v);
     if text.contains('.') && !text.contains('e') {
         text.trim_end_matches('0').trim_end_matches('.').into()

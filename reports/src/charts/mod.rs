@@ -12,9 +12,11 @@ mod bill;
 mod dots;
 mod load;
 mod tail;
+mod waterfall;
 
 pub(crate) use bill::components;
 use dots::tick_label;
+pub(crate) use waterfall::told;
 
 use crate::RenderError;
 use crate::theme::{self, Colour, Look, Shape};
@@ -142,11 +144,12 @@ pub(crate) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
     dots::headline(families)
 }
 
-/// The figures of a workload: the bill where its units were weighed, else dots, after the lines of a load or of a tail where it has them, and
+/// The figures of a workload: the bill where its units were weighed, the waterfall where it has the parts of something, else dots, after the lines of a load or of a tail where it has them, and
 /// before what a connection weighs.
 pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError> {
     let mut out = Vec::new();
     out.extend(bill::bill(workload)?);
+    out.extend(waterfall::waterfall(workload)?);
     if out.is_empty() {
         out.extend(load::load(workload)?);
         out.extend(tail::tail(workload)?);

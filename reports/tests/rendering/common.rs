@@ -101,6 +101,42 @@ pub(crate) fn outward() -> ResultDocument {
     doc
 }
 
+/// A hand-off and its parts, which the samples have not: nanoseconds by rung, and of a round trip, the same in every block.
+pub(crate) fn anatomised() -> ResultDocument {
+    let mut doc = quick();
+    let like = doc.cells.iter().find(|c| c.status == Status::Measured).expect("in the sample").clone();
+    let cell = |workload: &str, (name, value): (&str, &str), contender: &str, ns: f64| Cell {
+        id: format!("{workload}/{name}={value}/same-core/{contender}"),
+        workload: workload.into(),
+        contender: contender.into(),
+        params: [(name.to_owned(), ParamValue::Word(value.into()))].into(),
+        placement: "same-core".into(),
+        primary: "time".into(),
+        metrics: [("time".to_owned(), metric("ns", Better::Lower, ns))].into(),
+        memory: None,
+        latency: None,
+        ..like.clone()
+    };
+    let mut cells = Vec::new();
+    for (contender, round_trip) in [("thread", 2000.0), ("coroutine", 20.0)] {
+        cells.push(cell("switch.handoff", ("idle_policy", "default"), contender, round_trip));
+    }
+    let rungs = [("loop", 1.0), ("syscall", 101.0), ("yield_alone", 250.0), ("futex_wake", 151.0)];
+    let rungs = rungs.into_iter().chain([("futex_wait", 199.0), ("yield", 800.0)]).map(|r| ("thread", r));
+    let ours = [("call", 1.0), ("raw", 2.0), ("yield", 5.0), ("park", 6.0)].map(|r| ("coroutine", r));
+    for (contender, (rung, ns)) in rungs.chain(ours) {
+        cells.push(cell("switch.anatomy", ("rung", rung), contender, ns));
+    }
+    let mut absent = cells.last().expect("just pushed").clone();
+    absent.id = absent.id.replace("coroutine", "thread");
+    absent.contender = "thread".into();
+    (absent.status, absent.reason) = (Status::Unsupported, Some("no component of its hand-off".into()));
+    cells.push(absent);
+    doc.census = switchmark_schema::Census::of(&cells);
+    doc.cells = cells;
+    doc
+}
+
 /// Of some processes, with an interval and a ratio to `thread`.
 fn metric(unit: &str, better: Better, value: f64) -> Metric {
     let samples = (1..=8).map(|block| switchmark_schema::Sample { block, value });
