@@ -568,9 +568,10 @@ fn workload(
     })
 }
 
-/// The traps as written: sentences or fragments between `·`, or paragraphs.
+/// The traps as written: sentences or fragments between `·`, or paragraphs. A definition ends its lines in a backslash, which is no text.
 fn traps(text: &str) -> Vec<String> {
-    text.split(['·', '\n']).map(|t| clean(t, 600)).filter(|t| !t.is_empty()).take(20).collect()
+    let line = |t: &str| clean(t.trim_end().trim_end_matches('\\'), 600);
+    text.split(['·', '\n']).map(line).filter(|t| !t.is_empty()).take(20).collect()
 }
 
 /// A regular expression of the id, the profile and the seed; the reader's shell gets it quoted.
@@ -776,5 +777,6 @@ mod tests {
     #[test]
     fn traps_are_told_apart_by_dots_and_lines() {
         assert_eq!(traps("a · b\nc\n\n"), ["a", "b", "c"]);
+        assert_eq!(traps("A sentence. \\\nAnother.\\\n"), ["A sentence.", "Another."]);
     }
 }
