@@ -7,6 +7,7 @@
 //! and workers that are timed carry none.
 
 mod perf;
+pub(crate) mod valgrind;
 
 pub use perf::{Attached, Pair, Reading};
 
@@ -64,10 +65,13 @@ impl std::str::FromStr for Choice {
             "none" => Ok(Choice::None),
             list => {
                 let names: Vec<String> = list.split(',').map(str::to_owned).collect();
-                match names.iter().find(|name| !perf::EVENTS.iter().any(|e| e.is_meant_by(name))) {
+                let is_known =
+                    |name: &str| name == valgrind::NAME || perf::EVENTS.iter().any(|e| e.is_meant_by(name));
+                match names.iter().find(|name| !is_known(name)) {
                     None => Ok(Choice::List(names)),
                     Some(unknown) => {
-                        let known: Vec<&str> = perf::EVENTS.iter().map(|e| e.name).collect();
+                        let known = perf::EVENTS.iter().map(|e| e.name).chain([valgrind::NAME]);
+                        let known: Vec<&str> = known.collect();
                         Err(Error::usage(format!("unknown counter `{unknown}`; known: {}", known.join(", "))))
                     }
                 }
@@ -78,30 +82,48 @@ impl std::str::FromStr for Choice {
 
 /// Every event asked for, each probed alone, so that one refusal does not hide the others.
 #[derive(Debug, Clone, Default)]
-pub struct Probed(Vec<(Event, Support)>);
+pub struct Probed {
+    events: Vec<(Event, Support)>,
+    /// Whether valgrind can count instructions, where that was asked for.
+    exact: Option<Support>,
+}
 
 /// Hardware events at once: what the smallest processors count without multiplexing.
 const HARDWARE_AT_ONCE: usize = 4;
 
 impl Probed {
-    /// Asks the kernel for each event of the choice.
+    /// Asks the kernel for each event of the choice; valgrind's count, which takes seconds, is among them only where it is named.
     pub fn probe(choice: &Choice) -> Probed {
         let wanted = |e: &&Event| match choice {
             Choice::Auto => true,
             Choice::None => false,
             Choice::List(names) => names.iter().any(|name| e.is_meant_by(name)),
         };
-        Probed(perf::EVENTS.iter().filter(wanted).map(|e| (*e, perf::probe(*e))).collect())
+        let events = perf::EVENTS.iter().filter(wanted).map(|e| (*e, perf::probe(*e))).collect();
+        let exact = matches!(choice, Choice::List(names) if names.iter().any(|name| name == valgrind::NAME));
+        Probed { events, exact: exact.then(valgrind::support) }
+    }
+
+    /// Instructions by valgrind, too.
+    #[must_use]
+    pub fn and_exact(self) -> Probed {
+        Probed { exact: Some(valgrind::support()), ..self }
+    }
+
+    /// Whether valgrind can count instructions; none where it is not to.
+    pub(crate) fn exact(&self) -> Option<&Support> {
+        self.exact.as_ref()
     }
 
     /// Whether hardware counters can be read.
     pub fn pmu(&self) -> bool {
-        self.0.iter().any(|(event, support)| event.hardware && *support == Support::Supported)
+        self.events.iter().any(|(event, support)| event.hardware && *support == Support::Supported)
     }
 
     /// The supported events in sets that can be counted without multiplexing, software events in the first.
     pub fn sets(&self) -> Vec<Vec<Event>> {
-        let supported = self.0.iter().filter(|(_, support)| *support == Support::Supported).map(|(e, _)| *e);
+        let supported =
+            self.events.iter().filter(|(_, support)| *support == Support::Supported).map(|(e, _)| *e);
         let (hardware, software): (Vec<Event>, Vec<Event>) = supported.partition(|e| e.hardware);
         let mut sets: Vec<Vec<Event>> = hardware.chunks(HARDWARE_AT_ONCE).map(<[Event]>::to_vec).collect();
         match sets.first_mut() {
@@ -122,7 +144,7 @@ impl Probed {
             };
             Some((event.name.to_owned(), without_value(state, reason)))
         };
-        self.0.iter().filter_map(refused).collect()
+        self.events.iter().filter_map(refused).collect()
     }
 }
 
@@ -195,7 +217,8 @@ mod tests {
 
     #[test]
     fn hardware_events_are_dealt_into_sets_of_four() {
-        let probed = Probed(perf::EVENTS.iter().map(|e| (*e, Support::Supported)).collect());
+        let events = perf::EVENTS.iter().map(|e| (*e, Support::Supported)).collect();
+        let probed = Probed { events, exact: None };
         let sets = probed.sets();
         assert!(sets.iter().all(|set| set.iter().filter(|e| e.hardware).count() <= 4));
         assert_eq!(sets.iter().map(Vec::len).sum::<usize>(), perf::EVENTS.len());
@@ -208,7 +231,7 @@ mod tests {
             let support = if e.hardware { Support::Unsupported("none".into()) } else { Support::Supported };
             (*e, support)
         };
-        let probed = Probed(perf::EVENTS.iter().map(refuse).collect());
+        let probed = Probed { events: perf::EVENTS.iter().map(refuse).collect(), exact: None };
         assert_eq!(probed.sets().len(), 1);
         assert!(!probed.pmu());
         assert!(probed.refusals().values().all(|c| c.reason.is_some() && c.value.is_none()));

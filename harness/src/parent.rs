@@ -100,6 +100,18 @@ impl<'a> Worker<'a> {
         Worker::spawn(host, command, contender.id(), shim, cpus, sets)
     }
 
+    /// Starts a worker of this program on `cpus` under a tool, given with its arguments, and exchanges hellos.
+    pub(crate) fn under(
+        host: Host<'a>,
+        tool: &[String],
+        contender: &Contender,
+        cpus: &[usize],
+    ) -> Result<Worker<'a>, Fault> {
+        let mut command = Command::new(&tool[0]);
+        command.args(&tool[1..]).arg(host.executable).args(["worker", "--contender", contender.id()]);
+        Worker::spawn(host, command, contender.id(), false, cpus, &[]).map(|(worker, _)| worker)
+    }
+
     /// Starts the load generator on `cpus` and exchanges hellos.
     pub fn load(host: Host<'a>, cpus: &[usize]) -> Result<Worker<'a>, Fault> {
         let mut command = Command::new(host.executable);

@@ -7,6 +7,7 @@ use crate::contender::{Contender, Kind};
 use crate::definition::Definition;
 use crate::error::{Error, Result};
 use crate::pin::Cpus;
+use crate::protocol::Prepare;
 use fastrand::Rng;
 use regex::Regex;
 use std::fmt::Write;
@@ -153,6 +154,17 @@ impl Group<'_> {
     /// Id of a contender's cell.
     pub fn cell(&self, contender: &str) -> String {
         format!("{}/{contender}", self.id)
+    }
+
+    /// What a worker is told of it.
+    pub fn prepare(&self) -> Prepare {
+        Prepare {
+            workload: self.definition.id.clone(),
+            model: self.definition.model.clone(),
+            placement: self.placement.clone(),
+            cpus: self.cpus.clone(),
+            params: self.params.clone(),
+        }
     }
 
     /// How it is measured.

@@ -11,7 +11,7 @@
 use crate::awake::Awake;
 use crate::contender::{Contender, Kind};
 use crate::controls;
-use crate::counters::{self, Attached, Pair, Probed};
+use crate::counters::{self, Attached, Pair, Probed, Support, valgrind};
 use crate::disturbance::Disturbance;
 use crate::error::{Error, Result};
 use crate::ledger;
@@ -19,7 +19,7 @@ use crate::memory::{self, Process, System};
 use crate::parent::{Fault, Host, Worker};
 use crate::pin::{Cpus, Pinned};
 use crate::plan::{Group, Method, Plan, letters, order};
-use crate::protocol::{Prepare, Sample};
+use crate::protocol::Sample;
 use crate::served::{self, Pair as Served};
 use crate::stats;
 use crate::ticks;
@@ -28,7 +28,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use switchmark_schema::{
-    BlockKind, BlockRecord, Contamination, Counter, Ledger, Status, Stopped, Switches, WorkerRecord,
+    BlockKind, BlockRecord, Contamination, Counter, CounterState, Ledger, Status, Stopped, Switches,
+    WorkerRecord,
 };
 
 /// What the instrument measures with.
@@ -241,7 +242,8 @@ impl<'a> Run<'a> {
             let _aside = self.stand_aside(group)?;
             let _awake = Awake::for_group(group);
             let calibrated = self.calibrated(group, contender).and_then(|iterations| {
-                let counted = repeated(COUNTS_AGAIN, || self.counted(group, contender, iterations))?;
+                let mut counted = repeated(COUNTS_AGAIN, || self.counted(group, contender, iterations))?;
+                counted.counters.extend(self.counted_exactly(group, contender, iterations));
                 Ok((iterations, counted))
             });
             match calibrated {
@@ -326,6 +328,22 @@ impl<'a> Run<'a> {
         Ok(found)
     }
 
+    /// Instructions by valgrind, where they were asked for and can repeat.
+    fn counted_exactly(
+        &self,
+        group: &Group<'_>,
+        contender: &Contender,
+        iterations: u64,
+    ) -> Option<(String, Counter)> {
+        let exact = self.with.probed.exact().filter(|_| valgrind::repeats(group, contender))?;
+        let counter = match exact {
+            Support::Supported => valgrind::counted(self.with.host, group, contender, iterations),
+            Support::Unsupported(why) => counters::without_value(CounterState::Unsupported, why),
+            Support::Denied(why) => counters::without_value(CounterState::Denied, why),
+        };
+        Some((valgrind::NAME.into(), counter))
+    }
+
     fn start(
         &self,
         group: &Group<'_>,
@@ -333,14 +351,7 @@ impl<'a> Run<'a> {
         sets: &[Vec<crate::counters::Event>],
     ) -> std::result::Result<(Worker<'a>, Vec<Attached>), Fault> {
         let (mut worker, attached) = Worker::start(self.with.host, contender, &group.cpus, sets)?;
-        let params = group.params.clone();
-        worker.prepare(Prepare {
-            workload: group.definition.id.clone(),
-            model: group.definition.model.clone(),
-            placement: group.placement.clone(),
-            cpus: group.cpus.clone(),
-            params,
-        })?;
+        worker.prepare(group.prepare())?;
         Ok((worker, attached))
     }
 

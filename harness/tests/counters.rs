@@ -39,8 +39,10 @@ impl Hooks for Kernel {
                 theirs.into_raw_fd()
             }
             Err(errno) => {
+                // SAFETY: no arguments.
+                let own = unsafe { libc::__errno_location() };
                 // SAFETY: the calling thread's own errno.
-                unsafe { *libc::__errno_location() = errno };
+                unsafe { *own = errno };
                 -1
             }
         }
@@ -182,17 +184,17 @@ fn hardware_is_asked_for_by_side_and_software_with_the_kernels() {
 
 /// Refuses `perf_event_open` to the calling thread from now on, as the profiles of container engines do.
 fn refuse_perf_events() -> io::Result<()> {
-    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const SKIP_UNLESS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, skip, k| libc::sock_filter { code, jt: 0, jf: skip, k };
+    let step = |code: u32, skip, k| {
+        let code = u16::try_from(code).expect("codes have 16 bits");
+        libc::sock_filter { code, jt: 0, jf: skip, k }
+    };
     let number = u32::try_from(libc::SYS_perf_event_open).map_err(io::Error::other)?;
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
     let mut steps = [
-        step(LOAD_NUMBER, 0, 0),
-        step(SKIP_UNLESS, 1, number),
-        step(RETURN, 0, refuse),
-        step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number),
+        step(libc::BPF_RET | libc::BPF_K, 0, refuse),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: 4, filter: steps.as_mut_ptr() };
     // SAFETY: no pointers.

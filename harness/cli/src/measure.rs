@@ -162,6 +162,9 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<Measured> {
     let started = SystemTime::now();
     let id = run_id(started);
     let probed = Probed::probe(&choice);
+    // Seconds a cell, so where there are minutes.
+    let exact = choice == Choice::Auto && matches!(profile.name, "standard" | "full");
+    let probed = if exact { probed.and_exact() } else { probed };
     let machine = environment::machine(&cpus, probed.pmu());
     // Before anything of ours runs.
     let findings = doctor::examine_this_one(&cpus, &probed, cfg!(debug_assertions));

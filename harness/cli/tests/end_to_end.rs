@@ -197,6 +197,35 @@ fn every_counter_has_a_value_or_a_reason() {
 }
 
 #[test]
+fn valgrind_counts_instructions_exactly_or_is_named_as_missing() {
+    const NAME: &str = "instructions:valgrind";
+    let bench = Bench::new();
+    let arguments =
+        ["run", r"^switch\.raw/coroutines=1/", "--profile", "smoke", "--json", "--counters", NAME];
+    let of = |output: &Output| document(output).cells;
+    let without = bench.command(&arguments).env("PATH", "/nowhere").args(["--out", "1"]).output();
+    let cells = of(&without.expect("it starts"));
+    let measured = cells.iter().filter(|cell| cell.status == Status::Measured);
+    assert_eq!(measured.clone().count(), 2, "call and coroutine");
+    for counter in measured.map(|cell| &cell.counters[NAME]) {
+        assert_eq!(counter.state, CounterState::Unsupported);
+        assert!(counter.reason.as_ref().is_some_and(|why| why.contains("apt-get install valgrind")));
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("skipped: valgrind is not installed");
+        return;
+    }
+    let found = of(&bench.command(&arguments).args(["--out", "2"]).output().expect("it starts"));
+    let per_op = |contender: &str| {
+        let cell = found.iter().find(|cell| cell.contender == contender).expect("measured");
+        cell.counters[NAME].per_op.unwrap_or_else(|| panic!("{:?}", cell.counters[NAME]))
+    };
+    // A call and its return are two of them, a switch and one back some more.
+    let (call, switch) = (per_op("call"), per_op("coroutine"));
+    assert!(2.0 < call && call < switch && switch < 20.0 * call, "{call} and {switch} instructions");
+}
+
+#[test]
 fn a_user_without_privileges_measures_and_is_told_what_was_refused() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
