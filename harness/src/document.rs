@@ -245,11 +245,12 @@ fn busy_client(group: &Group<'_>, cell: &Cell) -> Option<String> {
     };
     let share = served::client_share(middle)?;
     (group.placement == "one-core" && share > BUSY).then(|| {
-        format!(
-            "{}: the load is the bottleneck, {:.0} % of its CPU: compare what a CPU second of the server does, not the rate",
-            cell.id,
-            share * 100.0
-        )
+        let effect = if group.is_open_loop() {
+            "its own queue is part of the latencies"
+        } else {
+            "compare what a CPU second of the server does, not the rate"
+        };
+        format!("{}: the load is the bottleneck, {:.0} % of its CPU: {effect}", cell.id, share * 100.0)
     })
 }
 

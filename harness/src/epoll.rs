@@ -33,6 +33,11 @@ impl Epoll {
         sys::epoll_wait(self.set.as_fd(), &mut self.events, timeout)
     }
 
+    /// As [`Epoll::wait`], with a timeout that is kept to the nanosecond as far as the kernel can; an error before Linux 5.11.
+    pub fn wait_exactly(&mut self, timeout: Duration) -> io::Result<usize> {
+        sys::epoll_wait_exactly(self.set.as_fd(), &mut self.events, timeout)
+    }
+
     /// Token of the `n`-th member that the last wait found.
     ///
     /// # Panics

@@ -1,27 +1,31 @@
 //! `switchmark load`: the instrument's own load on an echo server, one thread over epoll, the same for every contender.
 //!
-//! A closed loop: each connection has one request outstanding, and sends the next when the answer is there. So a server
+//! A *closed* loop, here: each connection has one request outstanding, and sends the next when the answer is there. So a server
 //! that stalls is asked less while it does, and its stalls show as the latency of one request for each connection, not of those
-//! that an open world would have sent meanwhile.
+//! that an open world would have sent meanwhile. That world is the *open* loop, in `load/open.rs`.
 //!
 //! Every request differs from the one before it, and from those of other connections, in every byte; each byte that comes
 //! back is compared. A connection is greeted with one request when it is made, 64 at a time: so all are accepted, and
 //! whatever a server starts for each is there, before the first slice; and no queue of the kernel overflows.
 //!
 //! Latencies are raw: all of a slice, or where there are more than [`KEPT`] a uniform sample of so many (algorithm R), with the
-//! longest among them in any case. A latency runs from just before the write to just after the read that completed the answer;
-//! waiting in this thread's own queue is part of it, as it is part of what a client of many connections sees.
+//! longest among them in any case. A latency runs from just before the write, in an open loop from the intended begin, to just after the
+//! read that completed the answer; waiting in this thread's own queue is part of it, as it is part of what a client of many connections sees.
+
+mod open;
+
+pub use open::Gaps;
 
 use crate::epoll::Epoll;
 use crate::protocol::{Identity, Prepare, Sample, Served};
 use crate::{sys, worker};
 use fastrand::Rng;
+use open::World;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use switchmark_schema::ParamValue;
 
 /// What the load calls itself in the protocol.
 pub const ID: &str = "load";
@@ -110,6 +114,8 @@ pub struct Load {
     active: usize,
     /// Answered in all, greetings included.
     answered: u64,
+    /// Who begins the requests of a slice; nobody in a closed loop.
+    world: Option<World>,
     rng: Rng,
 }
 
@@ -120,7 +126,8 @@ struct Connection {
     request: Box<[u8]>,
     /// Bytes of the answer that have come; all of them where nothing is outstanding.
     come: usize,
-    sent_at: Instant,
+    /// When that request began: was sent, or in an open loop was to be.
+    begun: Instant,
 }
 
 /// What a round came to.
@@ -130,6 +137,15 @@ struct Round {
     answered: u64,
     bytes: u64,
     latencies: Latencies,
+}
+
+impl Round {
+    /// An answer that was whole at `end`.
+    fn take(&mut self, connection: &Connection, end: Instant, rng: &mut Rng) {
+        self.latencies.add(nanos(end - connection.begun), rng);
+        self.answered += 1;
+        self.bytes += connection.request.len() as u64;
+    }
 }
 
 /// A uniform sample of what it is given.
@@ -173,13 +189,7 @@ impl Load {
                 "bytes={bytes}: the load sends 1 to {LARGEST_REQUEST} at a time"
             )));
         }
-        match prepare.param("loop") {
-            None => {}
-            Some(ParamValue::Word(word)) if word == "closed" => {}
-            Some(other) => {
-                return Err(Refusal::Unsupported(format!("loop={other}: the load keeps closed loops only")));
-            }
-        }
+        let world = world(prepare, active).map_err(Refusal::Unsupported)?;
         let address = prepare.param("address").map(ToString::to_string).unwrap_or_default();
         let address: SocketAddrV4 = address
             .parse()
@@ -190,12 +200,19 @@ impl Load {
             )));
         }
         allow_descriptors(connections).map_err(Refusal::Unsupported)?;
-        let epoll = Epoll::new().map_err(Refusal::Failed)?;
+        let mut epoll = Epoll::new().map_err(Refusal::Failed)?;
+        if world.is_some() {
+            epoll.wait_exactly(Duration::ZERO).map_err(|e| {
+                Refusal::Unsupported(format!("an open loop needs epoll_pwait2, of Linux 5.11: {e}"))
+            })?;
+            sys::wake_in_time().map_err(Refusal::Failed)?;
+        }
         let mut load = Load {
             epoll,
             connections: Vec::with_capacity(connections),
             active,
             answered: 0,
+            world,
             rng: Rng::with_seed(1),
         };
         while load.connections.len() < connections {
@@ -218,7 +235,7 @@ impl Load {
         stream.set_nodelay(true).map_err(about)?;
         self.epoll.add(&stream, index).map_err(about)?;
         let request: Box<[u8]> = (0..bytes).map(|_| self.rng.u8(..)).collect();
-        self.connections.push(Connection { stream, request, come: bytes, sent_at: Instant::now() });
+        self.connections.push(Connection { stream, request, come: bytes, begun: Instant::now() });
         Ok(())
     }
 
@@ -231,7 +248,14 @@ impl Load {
     pub fn slice(&mut self, iterations: u64) -> io::Result<Sample> {
         let used = sys::process_cpu_time(std::process::id())?;
         let start = Instant::now();
-        let round = self.round(0..self.active, iterations)?;
+        let round = match self.world.take() {
+            None => self.round(0..self.active, iterations)?,
+            Some(mut world) => {
+                let round = self.open_round(&mut world, iterations);
+                self.world = Some(world);
+                round?
+            }
+        };
         let elapsed = start.elapsed();
         let cpu = sys::process_cpu_time(std::process::id())?.saturating_sub(used);
         let connections = self.connections.len() as u64;
@@ -263,11 +287,7 @@ impl Load {
         while round.answered < requests {
             let ready = self.epoll.wait(Some(GLANCE))?;
             if ready == 0 && last_answer.elapsed() >= PATIENCE {
-                return Err(io::Error::other(format!(
-                    "the server stalls: no answer for {} s, {} of {requests} requests answered",
-                    PATIENCE.as_secs(),
-                    round.answered
-                )));
+                return Err(stalled(&round, requests));
             }
             for n in 0..ready {
                 let index = self.epoll.token(n);
@@ -277,9 +297,7 @@ impl Load {
                 }
                 // One reading of the clock ends this request and begins the next.
                 last_answer = Instant::now();
-                round.latencies.add(nanos(last_answer - connection.sent_at), &mut self.rng);
-                round.answered += 1;
-                round.bytes += connection.request.len() as u64;
+                round.take(connection, last_answer, &mut self.rng);
                 if round.sent < requests {
                     connection.send(last_answer).map_err(|e| about(index, &e))?;
                     round.sent += 1;
@@ -292,12 +310,17 @@ impl Load {
 }
 
 impl Connection {
+    /// Whether a request is on its way.
+    fn is_busy(&self) -> bool {
+        self.come < self.request.len()
+    }
+
     /// Sends a request that no answer to an earlier one could be taken for.
-    fn send(&mut self, now: Instant) -> io::Result<()> {
+    fn send(&mut self, begun: Instant) -> io::Result<()> {
         for byte in &mut self.request {
             *byte = byte.wrapping_add(1);
         }
-        (self.come, self.sent_at) = (0, now);
+        (self.come, self.begun) = (0, begun);
         // What was sent before is answered, so the buffers of the kernel are empty: it takes this whole.
         match self.stream.write(&self.request)? {
             whole if whole == self.request.len() => Ok(()),
@@ -321,8 +344,28 @@ impl Connection {
             return Err(io::Error::other(format!("wrong answer: byte {} is another", self.come + wrong)));
         }
         self.come += length;
-        Ok(self.come == self.request.len())
+        Ok(!self.is_busy())
     }
+}
+
+/// The world of an open loop, where one is asked for; the error is the reason of an `unsupported`.
+fn world(prepare: &Prepare, active: usize) -> Result<Option<World>, String> {
+    match prepare.param("loop").map(ToString::to_string).as_deref() {
+        None | Some("closed") => Ok(None),
+        Some("open") => match (prepare.number("rate")?, prepare.number("seed")?) {
+            (0, _) => Err("rate=0: an open loop that asks nothing".into()),
+            (rate, seed) => Ok(Some(World::new(rate, seed, active))),
+        },
+        Some(other) => Err(format!("loop={other}: the load keeps closed and open loops")),
+    }
+}
+
+fn stalled(round: &Round, requests: u64) -> io::Error {
+    io::Error::other(format!(
+        "the server stalls: no answer for {} s, {} of {requests} requests answered",
+        PATIENCE.as_secs(),
+        round.answered
+    ))
 }
 
 /// Why a connection cannot be made: the server's fault, or a limit of the machine.
@@ -366,6 +409,7 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
     use std::thread;
+    use switchmark_schema::ParamValue;
 
     /// A server that answers each connection as `answer` says, until it returns.
     fn server(answer: impl Fn(&TcpStream) -> io::Result<()> + Copy + Send + 'static) -> String {
@@ -432,6 +476,52 @@ mod tests {
         assert_eq!(load.served(), Served { accepted: 70, answered: 70 + 1 + 69 + 70 + 1001 });
     }
 
+    /// The same cell with an open loop.
+    fn prepare_open(connections: u64, address: &str, rate: u64) -> Prepare {
+        let mut cell = prepare(connections, 16, address);
+        cell.params[2].1 = ParamValue::Word("open".into());
+        cell.params
+            .extend([("rate".into(), ParamValue::Number(rate)), ("seed".into(), ParamValue::Number(7))]);
+        cell
+    }
+
+    #[test]
+    fn an_open_loop_sends_what_is_due_and_no_more_than_one_at_a_time_on_a_connection() {
+        // Takes a request apart from the next by its size alone: two at once would be an answer too long.
+        let one_by_one = |mut stream: &TcpStream| loop {
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer)? {
+                0 => return Ok(()),
+                16 => {
+                    thread::sleep(Duration::from_millis(2));
+                    stream.write_all(&buffer[..16])?;
+                }
+                other => return Err(io::Error::other(format!("{other} bytes at once"))),
+            }
+        };
+        let address = server(one_by_one);
+        // Two connections are busy all the time at this rate: most of what is due waits its turn.
+        let mut load = Load::open(&prepare_open(2, &address, 4000)).unwrap();
+        for requests in [1, 100] {
+            let sample = load.slice(requests).unwrap();
+            assert_eq!((sample.sent, sample.answered), (Some(requests), Some(requests)));
+            assert_eq!(
+                (sample.units, sample.check, sample.latencies_ns.len()),
+                (2, 16 * requests, usize::try_from(requests).unwrap())
+            );
+        }
+        assert_eq!(load.served(), Served { accepted: 2, answered: 2 + 1 + 100 });
+    }
+
+    #[test]
+    fn an_open_loop_takes_the_time_of_its_schedule_however_fast_the_server_is() {
+        let address = server(echo);
+        let mut load = Load::open(&prepare_open(10, &address, 2000)).unwrap();
+        let sample = load.slice(400).unwrap();
+        let last_begin: Duration = Gaps::new(2000, 7).take(400).sum();
+        assert!(Duration::from_nanos(sample.elapsed_ns) >= last_begin, "{sample:?}");
+    }
+
     #[test]
     fn idle_connections_are_greeted_and_then_left_alone() {
         let address = server(echo);
@@ -443,10 +533,10 @@ mod tests {
         ];
         let mut load = Load::open(&cell).unwrap();
         assert_eq!(load.served(), Served { accepted: 93, answered: 93 });
-        let before = load.connections.iter().map(|c| c.sent_at).collect::<Vec<_>>();
+        let before = load.connections.iter().map(|c| c.begun).collect::<Vec<_>>();
         let sample = load.slice(300).unwrap();
         assert_eq!((sample.units, sample.check, sample.answered), (93, 64 * 300, Some(300)));
-        let spoke = load.connections.iter().zip(before).filter(|(c, before)| c.sent_at != *before).count();
+        let spoke = load.connections.iter().zip(before).filter(|(c, before)| c.begun != *before).count();
         assert_eq!(spoke, 3);
     }
 
@@ -492,7 +582,11 @@ mod tests {
         assert!(unsupported(&unasked).contains("connections"));
         let mut open = prepare(1, 64, "127.0.0.1:1");
         open.params[2].1 = ParamValue::Word("open".into());
-        assert!(unsupported(&open).contains("loop=open"));
+        assert!(unsupported(&open).contains("rate"), "of which rate?");
+        open.params.extend([("rate".into(), ParamValue::Number(0)), ("seed".into(), ParamValue::Number(1))]);
+        assert!(unsupported(&open).contains("rate=0"));
+        open.params[2].1 = ParamValue::Word("half".into());
+        assert!(unsupported(&open).contains("loop=half"));
         let (_, most) = sys::descriptor_limits().unwrap();
         let reason = allow_descriptors(usize::try_from(most).unwrap()).unwrap_err();
         assert!(reason.contains("RLIMIT_NOFILE") && reason.contains(&most.to_string()), "{reason}");

@@ -182,6 +182,11 @@ impl Group<'_> {
         }
     }
 
+    /// Whether the load begins requests when they are due, not when the answer before is there.
+    pub fn is_open_loop(&self) -> bool {
+        self.params.iter().any(|(name, value)| name == "loop" && value.to_string() == "open")
+    }
+
     /// A numeric parameter, or what the definition gives for the values of the parameters.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.definition.value(&self.params, name)

@@ -20,7 +20,7 @@ use crate::parent::{Fault, Host, Worker};
 use crate::pin::{Cpus, Pinned};
 use crate::plan::{Group, Method, Plan, letters, order};
 use crate::protocol::Sample;
-use crate::served::{self, Pair as Served};
+use crate::served::{self, Pace, Pair as Served};
 use crate::stats;
 use crate::ticks;
 use fastrand::Rng;
@@ -269,14 +269,15 @@ impl<'a> Run<'a> {
     /// How many iterations fill a slice.
     fn calibrated(&self, group: &Group<'_>, contender: &Contender) -> std::result::Result<u64, Fault> {
         if group.method() == Method::Served {
-            // A tenth of a slice is as good a measure, and a second is long.
+            // A tenth of a slice is as good a measure, and a second is long. Of an open loop too: it is asked for a share of what
+            // the contender can do, which a closed one finds out.
             let tenth = self.plan.profile.loads.1 / LOAD_PARTS;
-            let (mut pair, _) = Served::start(self.with.host, group, contender, &[])?;
+            let (mut pair, _) = Served::start(self.with.host, group, contender, &[], Pace::Closed)?;
             let one_each = ["connections", "active"].iter().find_map(|name| group.number(name)).unwrap_or(1);
             let iterations =
                 filling(tenth, one_each, |n| Ok(pair.slice(group, contender, n)?.sample.elapsed_ns))?;
             pair.finish()?;
-            return Ok(iterations * u64::from(LOAD_PARTS));
+            return Ok(served::asked(group, iterations * u64::from(LOAD_PARTS)));
         }
         let (mut worker, _) = self.start(group, contender, &[])?;
         let iterations = filling(self.plan.profile.slice, 1, |n| Ok(worker.slice(n)?.0.elapsed_ns))?;
@@ -297,7 +298,8 @@ impl<'a> Run<'a> {
             return Ok(found);
         }
         if group.method() == Method::Served {
-            let (mut pair, mut attached) = Served::start(self.with.host, group, contender, &sets)?;
+            let pace = Pace::of(group, iterations, self.plan.profile.loads.1, self.plan.seed);
+            let (mut pair, mut attached) = Served::start(self.with.host, group, contender, &sets, pace)?;
             let part = iterations.div_ceil(u64::from(LOAD_PARTS));
             for set in &mut attached {
                 let (taken, pairs) = around(set, || pair.slice(group, contender, part))?;
@@ -521,6 +523,7 @@ impl<'a> Run<'a> {
         let competitors = self.competitors(group);
         let mut order: Vec<usize> = (0..competitors.len()).collect();
         rng.shuffle(&mut order);
+        let seed = rng.u64(..);
         let before = Disturbance::read(&group.cpus, []);
         let mut workers: Vec<WorkerRecord> = competitors.iter().map(|c| empty_record(c, 1)).collect();
         for &turn in &order {
@@ -529,8 +532,9 @@ impl<'a> Run<'a> {
             }
             let contender = competitors[turn];
             let iterations = self.iterations.get(&group.cell(contender.id())).copied().unwrap_or(1);
-            let slices = self.plan.profile.loads.0;
-            let record = served::measured(self.with.host, group, contender, iterations, slices);
+            let (slices, length) = self.plan.profile.loads;
+            let pace = Pace::of(group, iterations, length, seed);
+            let record = served::measured(self.with.host, group, contender, iterations, slices, pace);
             workers[turn] = record.unwrap_or_else(|fault| WorkerRecord {
                 status: fault.status,
                 reason: Some(fault.reason),

@@ -56,6 +56,52 @@ pub(crate) fn client_share(value: impl Fn(&str) -> Option<f64>) -> Option<f64> {
     Some(value("rate")? / value(CLIENT)?)
 }
 
+/// How the load of a cell begins its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// When the answer to the one before is there.
+    Closed,
+    /// When they are due: so many a second on average, at times that the seed fixes.
+    Open {
+        /// Requests.
+        per_second: u64,
+        /// The same for all contenders of a block, and so the same schedule, stretched.
+        seed: u64,
+    },
+}
+
+impl Pace {
+    /// The pace of a group's slices, of so many requests in so long.
+    pub(crate) fn of(group: &Group<'_>, iterations: u64, slice: Duration, seed: u64) -> Pace {
+        if !group.is_open_loop() {
+            return Pace::Closed;
+        }
+        let nanos = slice.as_nanos().max(1);
+        let per_second = u64::try_from(u128::from(iterations) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
+        Pace::Open { per_second: per_second.max(1), seed }
+    }
+
+    /// What the load is told of it, in place of the cell's own words.
+    fn told(self, params: &[(String, ParamValue)]) -> Vec<(String, ParamValue)> {
+        let mut told: Vec<(String, ParamValue)> =
+            params.iter().filter(|(n, _)| n != "load").cloned().collect();
+        for (_, value) in told.iter_mut().filter(|(name, _)| name == "loop") {
+            *value = ParamValue::Word(if self == Pace::Closed { "closed" } else { "open" }.into());
+        }
+        if let Pace::Open { per_second, seed } = self {
+            told.push(("rate".into(), ParamValue::Number(per_second)));
+            told.push(("seed".into(), ParamValue::Number(seed)));
+        }
+        told
+    }
+}
+
+/// Requests of a slice, where a closed loop gets so many answered in its time: as many, or in an open loop a share of them.
+pub(crate) fn asked(group: &Group<'_>, capacity: u64) -> u64 {
+    let share = group.number("load").filter(|_| group.is_open_loop()).unwrap_or(100);
+    (u128::from(capacity) * u128::from(share) / 100).try_into().unwrap_or(u64::MAX).max(1)
+}
+
 /// A server and its load, both ready.
 #[derive(Debug)]
 pub(crate) struct Pair<'a> {
@@ -104,26 +150,26 @@ impl<'a> Pair<'a> {
         group: &Group<'_>,
         contender: &Contender,
         sets: &[Vec<Event>],
+        pace: Pace,
     ) -> Result<(Pair<'a>, Vec<Attached>), Fault> {
         let (own, of_load) = places(group);
-        let prepare = |cpus: &[usize], more: Option<String>| {
-            let address = more.map(|address| ("address".to_owned(), ParamValue::Word(address)));
-            Prepare {
-                workload: group.definition.id.clone(),
-                model: group.definition.model.clone(),
-                placement: group.placement.clone(),
-                cpus: cpus.to_vec(),
-                params: group.params.iter().cloned().chain(address).collect(),
-            }
+        let prepare = |cpus: &[usize], params: Vec<(String, ParamValue)>| Prepare {
+            workload: group.definition.id.clone(),
+            model: group.definition.model.clone(),
+            placement: group.placement.clone(),
+            cpus: cpus.to_vec(),
+            params,
         };
         let (mut server, attached) = Worker::start(host, contender, own, sets)?;
-        let address = server.prepare(prepare(own, None))?;
+        let address = server.prepare(prepare(own, group.params.clone()))?;
         let address =
             address.ok_or_else(|| Fault::failed("answered prepare without the address that it serves"))?;
         let mut load = Worker::load(host, of_load)?;
         settle(group);
         let light = Weight::of(&server)?;
-        let cell = prepare(of_load, Some(address));
+        let mut told = pace.told(&group.params);
+        told.push(("address".into(), ParamValue::Word(address)));
+        let cell = prepare(of_load, told);
         let connections = Asked::of(&cell).map_err(Fault::failed)?.connections;
         match load.prepare(cell) {
             Ok(_) => Ok((Pair { server, load, connections, light }, attached)),
@@ -222,8 +268,9 @@ pub(crate) fn measured(
     contender: &Contender,
     iterations: u64,
     slices: usize,
+    pace: Pace,
 ) -> Result<WorkerRecord, Fault> {
-    let (mut pair, _) = Pair::start(host, group, contender, &[])?;
+    let (mut pair, _) = Pair::start(host, group, contender, &[], pace)?;
     for _ in 0..contender.manifest.warmup {
         pair.slice(group, contender, iterations.div_ceil(WARM_UP))?;
     }

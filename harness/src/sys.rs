@@ -110,6 +110,33 @@ pub(crate) fn epoll_wait(
     })
 }
 
+/// As [`epoll_wait`], with a timeout that is kept to the nanosecond as far as the kernel can; `ENOSYS` before Linux 5.11.
+pub(crate) fn epoll_wait_exactly(
+    epoll: BorrowedFd<'_>,
+    events: &mut [libc::epoll_event],
+    timeout: Duration,
+) -> io::Result<usize> {
+    let seconds = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
+    let exact = libc::timespec { tv_sec: seconds, tv_nsec: timeout.subsec_nanos().into() };
+    let no_mask = std::ptr::null::<libc::sigset_t>();
+    let (fd, at, room) = (epoll.as_raw_fd(), events.as_mut_ptr(), events.len());
+    // SAFETY: `events` has room for so many, it and the timeout live through the call; without a mask its size says nothing.
+    let ready =
+        unsafe { libc::syscall(libc::SYS_epoll_pwait2, fd, at, room, &raw const exact, no_mask, 0_usize) };
+    usize::try_from(ready).or_else(|_| match io::Error::last_os_error() {
+        e if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+        e => Err(e),
+    })
+}
+
+/// Takes the slack out of this thread's timeouts, by which the kernel lets wakings gather: 50 µs otherwise.
+pub(crate) fn wake_in_time() -> io::Result<()> {
+    const LEAST_NS: libc::c_ulong = 1;
+    // SAFETY: it takes numbers.
+    let done = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, LEAST_NS) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether the kernel knows guard markers, by trying one on a page of our own.
 pub(crate) fn has_guard_markers() -> bool {
     const MADV_GUARD_INSTALL: libc::c_int = 102;

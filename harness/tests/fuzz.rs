@@ -145,6 +145,7 @@ fn lines_of_the_protocol() {
     let said = [
         "hello protocol=switchmark.worker/1",
         "prepare workload=io.echo model=echo placement=one-core cpus=1,0 connections=10 bytes=64 loop=closed address=127.0.0.1:1",
+        "prepare workload=io.open model=echo placement=one-core cpus=1,0 connections=10 bytes=64 loop=open rate=9000 seed=7 address=127.0.0.1:1",
         "slice iterations=100000",
         "finish",
         "hello contender=go version=go1.27.3 models=yield-ring,ping-pong",

@@ -448,11 +448,15 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
         }
         "io.echo" => {
             "A server echoes small requests; a load generator of one thread, the same for every server, keeps one request outstanding \
-             on each connection. Beside it stands the loop over epoll that one would write by hand. The kernel's TCP is most of \
+             on each connection: a closed loop, which asks less of a server that stalls. Beside it stands the loop over epoll that one would write by hand. The kernel's TCP is most of \
              the work and the same for all, so look at the tail and at what a connection weighs as much as at the rate."
         }
+        "io.open" => {
+            "Requests begin at random times that were fixed beforehand, at a share of what this server answered in a closed loop, and a \
+             latency counts from there: a request that waits because the server stalls, or its connection is busy, is late for all of it."
+        }
         "io.idle" => {
-            "A mass of connections says nothing while a few are busy: what the mass costs the few is seen in their tail, and what \
+            "A mass of connections says nothing while a few are busy: what the mass costs the few is seen in their tail, in a closed loop, and what \
              it costs the server in the bytes that each connection adds."
         }
         "policy.hog" => {

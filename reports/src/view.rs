@@ -17,7 +17,7 @@ const FAMILIES: [(&str, &str, &str); 6] = [
 ];
 
 /// Workloads by the words a reader knows them by; the id stands beside it.
-const NAMES: [(&str, &str); 20] = [
+const NAMES: [(&str, &str); 21] = [
     ("switch.raw", "Bare switch"),
     ("switch.yield", "Yield"),
     ("switch.handoff", "Hand-off"),
@@ -36,8 +36,10 @@ const NAMES: [(&str, &str); 20] = [
     ("policy.timer", "Ticks of many"),
     ("policy.blocking", "Ticks beside a blocking call"),
     ("sync.channel", "Message"),
-    ("io.echo", "Echo"),
-    ("io.idle", "Echo beside idle connections"),
+    // Whoever reads one of these numbers must know which loop it is of.
+    ("io.echo", "Echo, closed loop"),
+    ("io.open", "Echo, open loop"),
+    ("io.idle", "Echo beside idle connections, closed loop"),
 ];
 
 /// One family that has cells.
