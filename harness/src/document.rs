@@ -3,6 +3,7 @@
 use crate::contender::{Contender, Kind};
 use crate::controls;
 use crate::error::{Error, Result};
+use crate::latency;
 use crate::parent::Fault;
 use crate::plan::{Group, Method, Plan};
 use crate::run::Outcome;
@@ -129,7 +130,7 @@ fn measured_cell(
     cell.ledger = ledger(&records);
     cell.memory = typical_memory(&records);
     cell.latency =
-        ticks::typical(&records.iter().filter_map(|(_, r)| r.latency.as_ref()).collect::<Vec<_>>());
+        latency::merged(&records.iter().filter_map(|(_, r)| r.latency.as_ref()).collect::<Vec<_>>());
     let counted = blocks.iter().filter_map(|block| of_contender(block, contender.id()));
     if let Some(record) = counted.into_iter().find(|record| !record.counters.is_empty()) {
         cell.counters.clone_from(&record.counters);

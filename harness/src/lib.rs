@@ -18,6 +18,7 @@ pub mod environment;
 pub mod epoll;
 pub mod error;
 pub mod gate;
+mod latency;
 mod ledger;
 pub mod load;
 pub mod memory;

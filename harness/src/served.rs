@@ -6,6 +6,7 @@
 
 use crate::contender::Contender;
 use crate::counters::{Attached, Event};
+use crate::latency::Latencies;
 use crate::ledger;
 use crate::load::Asked;
 use crate::memory::{Process, System};
@@ -277,20 +278,22 @@ pub(crate) fn measured(
     let taken = (0..slices).map(|_| pair.slice(group, contender, iterations));
     let taken = taken.collect::<Result<Vec<Taken>, Fault>>()?;
     let weights = pair.weighed(group)?;
+    let kind = if pace == Pace::Closed { "closed" } else { "open" };
     pair.finish()?;
-    let mut values = values(&taken)?;
+    let mut values = values(&taken, group.primary())?;
     values.extend(weights.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)));
     Ok(WorkerRecord {
         slices_ns: taken.iter().map(|t| t.sample.elapsed_ns).collect(),
         values,
         operations: taken.iter().filter_map(|t| t.sample.answered).sum(),
         ledger: Some(books(&taken)),
+        latency: latencies(&taken).map(|all| all.curve(group.primary(), kind)),
         ..empty_record(contender, iterations)
     })
 }
 
 /// The numbers of a pair: medians over its slices, latencies over all of them together.
-fn values(taken: &[Taken]) -> Result<BTreeMap<String, f64>, Fault> {
+fn values(taken: &[Taken], primary: &str) -> Result<BTreeMap<String, f64>, Fault> {
     const MICROSECOND: f64 = 1e3;
     type Cpu = fn(&Taken) -> Duration;
     let answered = |t: &Taken| t.sample.answered.unwrap_or(0) as f64;
@@ -310,26 +313,14 @@ fn values(taken: &[Taken]) -> Result<BTreeMap<String, f64>, Fault> {
             values.insert(name.to_owned(), median(&|t| answered(t) / cpu(t).as_secs_f64())?);
         }
     }
-    let mut latencies: Vec<u64> = taken.iter().flat_map(|t| t.sample.latencies_ns.iter().copied()).collect();
-    latencies.sort_unstable();
-    for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-        if let Some(ns) = quantile(&latencies, share) {
-            values.insert(name.to_owned(), ns as f64 / MICROSECOND);
-        }
-    }
+    let latencies = latencies(taken).map(|all| all.metrics(primary)).unwrap_or_default();
+    values.extend(latencies.into_iter().map(|(name, ns)| (name, ns / MICROSECOND)));
     Ok(values)
 }
 
-/// The least value that such a share of all does not exceed.
-fn quantile(sorted: &[u64], share: f64) -> Option<u64> {
-    let last = sorted.len().checked_sub(1)?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of a length, rounded up"
-    )]
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1).min(last)).copied()
+/// Of all slices together.
+fn latencies(taken: &[Taken]) -> Option<Latencies> {
+    Latencies::new(taken.iter().flat_map(|t| t.sample.latencies_ns.iter().copied()).collect())
 }
 
 /// The books of all slices together.
@@ -360,17 +351,19 @@ mod tests {
     fn a_pair_has_its_rate_its_tail_and_what_a_cpu_second_of_either_side_does() {
         let latencies: Vec<u64> = (1..=500).collect();
         let slow: Vec<u64> = (501..=1000).collect();
-        let values = values(&[
-            taken(1000, 500, 250, 400, &latencies),
-            taken(1000, 500, 250, 400, &slow),
-            taken(1000, 1000, 500, 500, &[]),
-        ]);
+        let values = values(
+            &[
+                taken(1000, 500, 250, 400, &latencies),
+                taken(1000, 500, 250, 400, &slow),
+                taken(1000, 1000, 500, 500, &[]),
+            ],
+            "rate",
+        );
         let values = values.unwrap();
         let expected = [
             ("max", 1000.0),
             ("p50", 500.0),
             ("p99", 990.0),
-            ("p99.9", 999.0),
             ("per_client_second", 2500.0),
             ("per_server_second", 4000.0),
             ("rate", 2000.0),
@@ -384,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_server_whose_clock_stood_still_has_no_number_a_second_of_it() {
-        let values = values(&[taken(10, 5, 0, 4, &[1])]).unwrap();
+        let values = values(&[taken(10, 5, 0, 4, &[1])], "rate").unwrap();
         assert!(!values.contains_key(SERVER) && values.contains_key(CLIENT), "{values:?}");
     }
 }

@@ -1,10 +1,11 @@
 //! Cells of the policy family: how late each of a number of ticks was, and what that cost who computed meanwhile.
 //!
-//! A slice is as long as its ticks, so there is one in each block, and nothing to calibrate. What is reported are quantiles of it, from the
+//! A slice is as long as its ticks, so there is one in each block, and nothing to calibrate. What is reported are percentiles of it, from the
 //! ticks as they came: that of a block is one sample, and the interval is over blocks.
 
 use crate::contender::Contender;
 use crate::environment::{self, proc_field};
+use crate::latency::{self, Latencies};
 use crate::ledger;
 use crate::parent::Fault;
 use crate::plan::Group;
@@ -12,20 +13,14 @@ use crate::protocol::Sample;
 use crate::run::empty_record;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use switchmark_schema::{Better, Latency, WorkerRecord};
-
-/// What is reported of the ticks of a slice, with the share that was no later.
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
-
-/// Further points of the curve that is drawn.
-const CURVE: [(&str, f64); 5] = [("p1", 0.01), ("p10", 0.1), ("p25", 0.25), ("p75", 0.75), ("p90", 0.9)];
+use switchmark_schema::{Better, WorkerRecord};
 
 /// A metric that cells of ticks have: unit, and which direction is good.
 pub(crate) fn beside(metric: &str) -> Option<(&'static str, Better)> {
     match metric {
         KEPT => Some(("%", Better::Higher)),
         THREADS => Some(("threads", Better::Lower)),
-        _ => QUANTILES.iter().any(|(name, _)| *name == metric).then_some(("µs late", Better::Lower)),
+        _ => latency::METRICS.iter().any(|(name, _)| *name == metric).then_some(("µs late", Better::Lower)),
     }
 }
 
@@ -67,13 +62,11 @@ pub(crate) fn measured(
     contender: &Contender,
     sample: &Sample,
 ) -> Result<WorkerRecord, Fault> {
-    let mut late = sample.latencies_ns.clone();
-    late.sort_unstable();
-    if late.is_empty() {
-        return Err(Fault::invalid("no tick came with its lateness"));
-    }
-    let at = |(name, share): (&str, f64)| (name.to_owned(), quantile(&late, share) as f64);
-    let mut values: BTreeMap<String, f64> = QUANTILES.map(at).map(|(name, ns)| (name, ns / 1e3)).into();
+    let late = Latencies::new(sample.latencies_ns.clone());
+    let late = late.ok_or_else(|| Fault::invalid("no tick came with its lateness"))?;
+    let primary = group.primary();
+    let mut values: BTreeMap<String, f64> =
+        late.metrics(primary).into_iter().map(|(name, ns)| (name, ns / 1e3)).collect();
     if let Some(base_ns) = sample.base_ns {
         // Above 100 where the machine let it run slower beforehand.
         values.insert(KEPT.into(), 100.0 * base_ns as f64 / sample.elapsed_ns as f64);
@@ -86,50 +79,14 @@ pub(crate) fn measured(
         values,
         operations: sample.iterations,
         ledger: Some(ledger::of(group, contender, std::slice::from_ref(sample))),
-        latency: Some(Latency {
-            percentiles: QUANTILES.into_iter().chain(CURVE).map(at).collect(),
-            count: late.len() as u64,
-            load: "open".into(),
-            histogram: None,
-        }),
+        latency: Some(late.curve(primary, "open")),
         ..empty_record(contender, sample.iterations)
-    })
-}
-
-/// The least value that a share of them does not exceed.
-fn quantile(sorted: &[u64], share: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted[rank.clamp(1, sorted.len()) - 1]
-}
-
-/// The curves of several workers, as one: in each point the middle of theirs.
-pub(crate) fn typical(curves: &[&Latency]) -> Option<Latency> {
-    let first = curves.first()?;
-    let middle = |name: &String| {
-        let mut values: Vec<f64> = curves.iter().filter_map(|c| c.percentiles.get(name).copied()).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Some(Latency {
-        percentiles: first.percentiles.keys().map(|name| (name.clone(), middle(name))).collect(),
-        count: curves.iter().map(|curve| curve.count).sum(),
-        load: first.load.clone(),
-        histogram: None,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_quantile_is_a_value_that_came() {
-        let late: Vec<u64> = (1..=1000).collect();
-        let found = [0.5, 0.99, 0.999, 1.0, 0.0].map(|share| quantile(&late, share));
-        assert_eq!(found, [500, 990, 999, 1000, 1]);
-        assert_eq!(quantile(&[7], 0.99), 7);
-    }
 
     #[test]
     fn threads_that_the_worker_did_not_count_are_refuted() {
@@ -147,19 +104,5 @@ mod tests {
         let leaving = || Some(if calls.replace(calls.get() + 1) < 3 { 4 } else { 3 });
         assert_eq!(threads_agree(&counted(Some(0)), Some(3), leaving), Ok(()), "it was on its way out");
         assert!(threads(std::process::id()).is_some_and(|n| n >= 1));
-    }
-
-    #[test]
-    fn curves_meet_in_the_middle_of_each_point() {
-        let curve = |p50: f64, max: f64| Latency {
-            percentiles: [("p50".to_owned(), p50), ("max".to_owned(), max)].into(),
-            count: 10,
-            load: "open".into(),
-            histogram: None,
-        };
-        let all = [curve(1.0, 9.0), curve(2.0, 7.0), curve(3.0, 8.0)];
-        let typical = typical(&all.iter().collect::<Vec<_>>()).unwrap();
-        assert_eq!(typical, Latency { count: 30, ..curve(2.0, 8.0) });
-        assert_eq!(super::typical(&[]), None);
     }
 }

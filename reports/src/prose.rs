@@ -281,6 +281,28 @@ pub(crate) fn loaded(workload: &Workload) -> String {
     )
 }
 
+/// Title of the figure of a tail: what was found, where the tail is the answer.
+pub(crate) fn waited(workload: &Workload) -> String {
+    if unit_parts(workload.unit()).0 == "µs" {
+        return finding(workload);
+    }
+    format!("{}: how long requests waited, from the median to the worst", workload.name)
+}
+
+/// What the figure of a tail shows, and of which loop.
+pub(crate) fn what_waits(workload: &Workload) -> String {
+    if workload.unit().ends_with(" late") {
+        return "late by".into();
+    }
+    let cells = workload.groups.iter().flat_map(|group| &group.cells);
+    let load = cells.filter_map(|cell| cell.latency.as_ref()).map(|latency| clean(&latency.load, 12)).next();
+    load.map_or_else(|| "latency".into(), |load| format!("latency in {} {load} loop", article(&load)))
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
+}
+
 /// Title of the figure of what a connection weighs.
 pub(crate) fn connection(workload: &Workload) -> String {
     let judged = workload.groups.iter().find_map(|group| {

@@ -156,7 +156,8 @@ fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
     let served = result.cells.iter().filter(|c| c.workload == "io.echo" && c.status == Status::Measured);
     for cell in served.clone() {
         let known: Vec<&str> = cell.metrics.keys().map(String::as_str).collect();
-        for metric in ["rate", "p50", "p99", "p99.9", "max"] {
+        // Others only where there are ten latencies beyond them, which a slice of 20 ms may not have.
+        for metric in ["rate", "p50", "max"] {
             assert!(known.contains(&metric), "{}: {known:?}", cell.id);
         }
         assert_eq!(cell.primary, "rate");

@@ -11,11 +11,13 @@
 
 mod blocks;
 mod gate;
+mod histogram;
 mod result;
 mod version;
 
 pub use blocks::{BlockKind, BlockRecord, BlocksHead, Contamination, WorkerRecord};
 pub use gate::{GateCell, GateCensus, GateDocument, GateEstimate, GateSide, Lane, TracePoint, Verdict};
+pub use histogram::Histogram;
 pub use result::{
     Better, Cell, Census, Control, ControlKind, ControlSample, Counter, CounterState, Definition, Estimate,
     Finding, FindingStatus, Latency, Ledger, Machine, Memory, Metric, ParamValue, PerUnitBytes, Ratio,

@@ -371,7 +371,8 @@ pub struct PerUnitBytes {
 /// Latencies merged over workers: drawn, never judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
-    /// Percentiles and extremes by name (`p50`, `p99`, `p99.9`, `max`), in nanoseconds.
+    /// Percentiles and extremes by name (`p50`, `p99`, `p99.9`, `max`), in nanoseconds: those with ten latencies of a worker beyond them, each the
+    /// middle of the workers'.
     #[serde(flatten)]
     pub percentiles: BTreeMap<String, f64>,
     /// Latencies merged.
@@ -379,7 +380,7 @@ pub struct Latency {
     /// `open` or `closed`.
     #[serde(rename = "loop")]
     pub load: String,
-    /// HDR histogram, base64.
+    /// All of them by value, in nanoseconds to three digits: an HDR histogram in its interchange form V2, uncompressed, base64 (`Histogram`).
     pub histogram: Option<String>,
 }
 

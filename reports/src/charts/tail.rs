@@ -1,8 +1,9 @@
 //! Quantiles of lateness: from the median to the worst tick, each further nine as far apart as the one before.
 //!
 //! A mean says nothing of a policy, and a histogram hides the few ticks that matter. One panel a setting, all on one axis of time, so
-//! that contenders stand together and settings can be compared. A curve is in each point the middle of the processes'; the interval
-//! at a point is that of the metric of the same name.
+//! that contenders stand together and settings can be compared. A mark is the middle of the processes', with the interval of the metric of the
+//! same name; the line is of all their latencies together, where the document has their histogram, and goes as far as ten of them lie
+//! beyond. Without one it joins the marks.
 
 use super::{Canvas, Chart, Hold, LogAxis, WIDTH, draw, key, tick_label};
 use crate::RenderError;
@@ -10,7 +11,7 @@ use crate::prose;
 use crate::theme::{ABSENT, GRID, INK, MUTED, look};
 use crate::view::{self, Group, Workload};
 use crate::words::{drawable, fit_parts, quantity, unit_parts, width_em};
-use switchmark_schema::{Cell, Status};
+use switchmark_schema::{Cell, Histogram, Status};
 
 /// The points of a curve, where they stand, in nines, and whether there is room for a word beneath. The worst of some thousand ticks has no place
 /// of its own on such an axis; it stands a little further.
@@ -54,13 +55,15 @@ pub(super) fn tail(workload: &Workload) -> Result<Option<Chart>, RenderError> {
     let rows = shown.div_ceil(A_ROW) as f64;
     let bottom = 48.0 + rows * (HEAD + PANEL + FOOT);
     let description = format!(
-        "Lines of lateness on a logarithmic axis, by quantile. {}",
+        "Lines on a logarithmic axis, by quantile: {}. {}",
+        prose::what_waits(workload),
         groups.iter().map(|g| describe(g)).collect::<Vec<_>>().join(" ")
     );
     let name = format!("{}-tail", workload.id);
-    draw(&name, prose::finding(workload), &description, bottom + 22.0, |canvas| {
+    draw(&name, prose::waited(workload), &description, bottom + 22.0, |canvas| {
         key(canvas, names.iter().copied());
-        canvas.note((0.0, 36.0), "late by, log scale: lower is better");
+        let what = prose::what_waits(workload);
+        canvas.note((0.0, 36.0), &format!("{what}, log scale: lower is better"));
         for (n, group) in groups.iter().enumerate() {
             let left = LABELS + (wide + BETWEEN) * (n % A_ROW) as f64;
             let top = 48.0 + (n / A_ROW) as f64 * (HEAD + PANEL + FOOT);
@@ -126,6 +129,19 @@ fn curve(cell: &Cell) -> Vec<Late> {
     POINTS.into_iter().filter_map(point).collect()
 }
 
+/// The line through all latencies of a cell, as far as ten lie beyond: nines and nanoseconds. `None` where there is no histogram to read.
+fn line(cell: &Cell) -> Option<Vec<(f64, f64)>> {
+    const STEP: f64 = 0.05;
+    const BEYOND: f64 = 10.0;
+    let histogram = Histogram::read(cell.latency.as_ref()?.histogram.as_ref()?).ok()?;
+    let count = histogram.count() as f64;
+    let steps = (0..).map(|n| POINTS[0].1 + f64::from(n) * STEP);
+    let nines = steps
+        .take_while(|nines| *nines <= POINTS[POINTS.len() - 2].1 && count * 10_f64.powf(-nines) >= BEYOND);
+    let at = |nines: f64| Some((nines, drawable(histogram.at(1.0 - 10_f64.powf(-nines)) as f64)?));
+    Some(nines.filter_map(at).collect())
+}
+
 fn panel(
     canvas: &mut Canvas,
     group: &Group,
@@ -163,7 +179,10 @@ fn panel(
         let aside = (place - (names.len() as f64 - 1.0) / 2.0) * APART;
         let points = curve(cell);
         let at = |p: &Late| (across(p.nines) + aside, axis.at(p.at_ns));
-        canvas.curve(&points.iter().map(at).collect::<Vec<_>>(), look);
+        let line = line(cell).filter(|_| !points.is_empty());
+        let line =
+            line.map(|line| line.iter().map(|(nines, ns)| (across(*nines) + aside, axis.at(*ns))).collect());
+        canvas.curve(&line.unwrap_or_else(|| points.iter().map(at).collect::<Vec<_>>()), look);
         for p in points.iter().filter(|p| p.low < p.high) {
             canvas.upright(axis.at(p.low), axis.at(p.high), at(p).0, look);
         }
