@@ -15,7 +15,7 @@ use crate::counters::{self, Attached, Pair, Probed, Support, valgrind};
 use crate::disturbance::Disturbance;
 use crate::error::{Error, Result};
 use crate::ledger;
-use crate::memory::{self, Process, System};
+use crate::memory::{self, Cgroup, Process, System};
 use crate::parent::{Fault, Host, Worker};
 use crate::pin::{Cpus, Pinned};
 use crate::plan::{Group, Method, Plan, letters, order};
@@ -612,6 +612,7 @@ impl<'a> Run<'a> {
                 process: Process::read(worker.pid()).map_err(cannot)?,
                 system: System::read().map_err(cannot)?,
                 user_stack: sample.user_stack_bytes,
+                cgroup: Cgroup::read(worker.pid()),
             });
         }
         worker.finish()?;

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
-use switchmark_schema::{Cell, Counter, CounterState, FindingStatus, ResultDocument, Status};
+use switchmark_schema::{Cell, Counter, CounterState, FindingStatus, ResultDocument, Status, Witness};
 
 /// What a page needs and a document does not hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -194,6 +194,8 @@ struct BillRow {
     total: String,
     vmas: String,
     virtual_bytes: String,
+    /// Of the control group: beside the bill, no part of it.
+    witness: String,
 }
 
 /// A part of a hand-off, or what the parts leave: derived, so in no cell's row.
@@ -711,12 +713,24 @@ fn bill_row(cell: &Cell) -> Option<BillRow> {
         parts: charts::components(per_unit).iter().map(|(_, v, _)| bytes(*v)).collect(),
         total: bytes(per_unit.total),
         vmas: digits(memory.vmas_per_unit),
+        witness: witness(memory.cgroup.as_ref(), bytes),
         virtual_bytes: if memory.virtual_bytes.is_finite() {
             quantity(memory.virtual_bytes, "bytes")
         } else {
             "–".into()
         },
     })
+}
+
+/// The control group's charges, in the order of its columns; or why there are none.
+fn witness(cgroup: Option<&Witness>, bytes: impl Fn(f64) -> String) -> String {
+    match cgroup {
+        Some(Witness { anonymous: Some(anonymous), kernel: Some(kernel), .. }) => {
+            format!("{} + {}", bytes(*anonymous), bytes(*kernel))
+        }
+        Some(Witness { reason: Some(reason), .. }) => format!("none: {}", clean(reason, 120)),
+        _ => "–".into(),
+    }
 }
 
 /// Coroutine over thread, group by group, in every result that has it.

@@ -21,6 +21,6 @@ pub use histogram::Histogram;
 pub use result::{
     Better, Cell, Census, Control, ControlKind, ControlSample, Counter, CounterState, Definition, Estimate,
     Finding, FindingStatus, Latency, Ledger, Machine, Memory, Metric, ParamValue, PerUnitBytes, Ratio,
-    ResultDocument, Run, Sample, Status, Stopped, Switches, Tool,
+    ResultDocument, Run, Sample, Status, Stopped, Switches, Tool, Witness,
 };
 pub use version::{Document, MAX_BYTES, ReadError, json_schema, read};

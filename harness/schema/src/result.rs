@@ -349,6 +349,23 @@ pub struct Memory {
     pub vmas_per_unit: f64,
     /// Address space per unit, in bytes.
     pub virtual_bytes: f64,
+    /// What the worker's control group is charged for a unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Witness>,
+}
+
+/// The memory controller's books of the worker's control group: beside the bill, and never held against it. Others in the group are in it too.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Witness {
+    /// Anonymous pages per unit, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<f64>,
+    /// The kernel's memory per unit, in bytes: stacks, records and page tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<f64>,
+    /// Always set where there is no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Bytes per unit by component; `total` is their sum.

@@ -1,11 +1,11 @@
 //! From readings at several populations to a bill per unit, if the ledgers agree.
 
-use super::{Process, System};
+use super::{Cgroup, Process, System};
 use crate::stats::theil_sen;
-use switchmark_schema::{Memory, PerUnitBytes};
+use switchmark_schema::{Memory, PerUnitBytes, Witness};
 
-/// Both ledgers at one population.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The ledgers at one population.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// Units parked.
     pub units: u64,
@@ -15,6 +15,8 @@ pub struct Reading {
     pub system: System,
     /// Resident bytes of the units' stacks, where the worker can tell.
     pub user_stack: Option<u64>,
+    /// The worker's control group, or why it has no ledger.
+    pub cgroup: Result<Cgroup, String>,
 }
 
 /// How far the ledgers may disagree on a component that both see.
@@ -61,7 +63,19 @@ pub fn bill(readings: &[Reading]) -> Result<Memory, String> {
         per_unit_bytes: bytes,
         vmas_per_unit: part(slope(&|r| r.process.mappings)?),
         virtual_bytes: part(slope(&|r| r.process.virtual_size)?),
+        cgroup: Some(match readings.iter().find_map(|r| r.cgroup.as_ref().err()) {
+            Some(reason) => Witness { reason: Some(reason.clone()), ..Witness::default() },
+            None => Witness {
+                anonymous: Some(part(slope(&|r| charged(r, |group| group.anonymous))?)),
+                kernel: Some(part(slope(&|r| charged(r, |group| group.kernel))?)),
+                reason: None,
+            },
+        }),
     })
+}
+
+fn charged(reading: &Reading, of: impl Fn(&Cgroup) -> u64) -> u64 {
+    reading.cgroup.as_ref().map_or(0, of)
 }
 
 #[cfg(test)]
@@ -86,6 +100,7 @@ mod tests {
                 anonymous: 80_000_000 + units * system_anonymous,
             },
             user_stack: Some(units * 8_192),
+            cgroup: Ok(Cgroup { anonymous: 50_000_000 + units * 9_800, kernel: 9_000_000 + units * 28_000 }),
         };
         [2_500, 5_000, 10_000].map(at).to_vec()
     }
@@ -97,6 +112,46 @@ mod tests {
         assert!((bytes.total - 38_189.0).abs() < 1.0, "{bytes:?}");
         assert!((bytes.user_stack - 8_192.0).abs() < 1.0 && (bytes.user_other - 1_584.0).abs() < 1.0);
         assert!((memory.vmas_per_unit - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_control_group_bears_witness_and_never_judges() {
+        let told = |mut readings: Vec<Reading>, of: &dyn Fn(u64) -> Result<Cgroup, String>| {
+            for reading in &mut readings {
+                reading.cgroup = of(reading.units);
+            }
+            bill(&readings).unwrap().cgroup.unwrap()
+        };
+        let honest = bill(&readings(9_776)).unwrap().cgroup.unwrap();
+        let near = |found: Option<f64>, bytes: f64| found.is_some_and(|found| (found - bytes).abs() < 1.0);
+        assert!(near(honest.anonymous, 9_800.0) && near(honest.kernel, 28_000.0), "{honest:?}");
+        let wild = told(readings(9_776), &|units| Ok(Cgroup { anonymous: units * 90_000, kernel: 7 }));
+        assert!(near(wild.anonymous, 90_000.0) && near(wild.kernel, 0.0), "the bill stands: {wild:?}");
+        let missing = told(readings(9_776), &|units| match units {
+            5_000 => Err("it is in no control group".into()),
+            _ => Ok(Cgroup { anonymous: 0, kernel: 0 }),
+        });
+        let none = Witness { reason: Some("it is in no control group".into()), ..Witness::default() };
+        assert_eq!(missing, none, "absent, not nothing");
+    }
+
+    #[test]
+    fn ledgers_agree_up_to_a_tenth_and_no_further_on_pages_and_on_page_tables() {
+        let with = |anonymous: u64, page_tables: u64| {
+            let mut readings = readings(anonymous);
+            for reading in &mut readings {
+                reading.system.page_tables = 2_000_000 + reading.units * page_tables;
+            }
+            bill(&readings)
+        };
+        let (pages, tables) = (9_776, 4_121);
+        for share in [91, 109] {
+            assert!(with(pages * share / 100, tables * share / 100).is_ok(), "{share} %");
+        }
+        for share in [89, 111] {
+            assert!(with(pages * share / 100, tables).unwrap_err().contains("user pages"), "{share} %");
+            assert!(with(pages, tables * share / 100).unwrap_err().contains("page tables"), "{share} %");
+        }
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub(super) fn tail(workload: &Workload) -> Result<Option<Chart>, RenderError> {
         } else {
             "marks: middle of the processes · no intervals: fewer than six of them".to_owned()
         };
+        if groups.iter().flat_map(|g| &g.cells).any(|cell| line(cell).is_some()) {
+            note.push_str(" · line: all latencies");
+        }
         if !left_out.is_empty() {
             note = format!("{} more settings are in the table", left_out.len());
         }

@@ -9,7 +9,7 @@ use switchmark_reports::{
 };
 use switchmark_schema::{
     Better, Cell, Census, Estimate, Memory, Metric, ParamValue, PerUnitBytes, Ratio, ResultDocument, Sample,
-    Status, Stopped,
+    Status, Stopped, Witness,
 };
 
 const EVIL: &str = "</title></style></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|@all [a](javascript:x) ]]> --> {{ 7919*7907 }} {% x %} \u{1b}[31m\u{0}\u{202e}&lt;\n# h";
@@ -267,6 +267,11 @@ fn cell() -> impl Strategy<Value = Cell> {
                     },
                     vmas_per_unit: a,
                     virtual_bytes: b,
+                    cgroup: Some(Witness {
+                        anonymous: Some(c),
+                        kernel: (a > b).then_some(d),
+                        reason: Some(EVIL.into()),
+                    }),
                 }),
                 latency: None,
             }

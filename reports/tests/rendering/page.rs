@@ -195,6 +195,49 @@ fn a_hand_off_is_stacked_of_its_parts_and_what_they_leave_is_drawn_and_tabled() 
 }
 
 #[test]
+fn a_tail_with_a_histogram_is_a_line_through_all_latencies_as_far_as_ten_lie_beyond() {
+    let mut doc = outward();
+    let longest = |doc: &switchmark_schema::ResultDocument| {
+        let tail = chart(doc, "policy-hog-tail").expect("the tail").svg;
+        let lines = tail
+            .split("<polyline")
+            .skip(1)
+            .filter_map(|line| line.split_once("points=\"")?.1.split_once('"'));
+        lines.map(|(points, _)| points.split_whitespace().count()).max().expect("lines")
+    };
+    assert_eq!(longest(&doc), 6, "the marks are joined");
+    for cell in &mut doc.cells {
+        let Some(latency) = &mut cell.latency else { continue };
+        let ns: Vec<u64> = (1..=2000).map(|n| n * 1000).collect();
+        latency.histogram = Some(switchmark_schema::Histogram::of(&ns).to_string());
+    }
+    // Ten of 2000 lie beyond 2.3 nines; the median is 0.3.
+    assert_eq!(longest(&doc), 41);
+    for cell in doc.cells.iter_mut().filter_map(|cell| cell.latency.as_mut()) {
+        cell.histogram = Some("nonsense".into());
+    }
+    assert_eq!(longest(&doc), 6, "what cannot be read is not drawn");
+}
+
+#[test]
+fn the_bill_has_its_witness_or_the_reason_why_there_is_none() {
+    let mut doc = quick();
+    let mut bills = doc.cells.iter_mut().filter_map(|cell| cell.memory.as_mut());
+    let witness = |reason: Option<&str>| switchmark_schema::Witness {
+        anonymous: reason.is_none().then_some(9801.4),
+        kernel: reason.is_none().then_some(28_000.0),
+        reason: reason.map(Into::into),
+    };
+    bills.next().expect("a bill").cgroup = Some(witness(None));
+    bills.next().expect("another").cgroup = Some(witness(Some("it is in no control group")));
+    drop(bills);
+    let text = words(&page(&[doc]));
+    for told in ["9801 + 28\u{202f}000", "none: it is in no control group"] {
+        assert!(text.contains(told), "{told}");
+    }
+}
+
+#[test]
 fn a_smoke_run_claims_nothing_and_draws_no_interval() {
     let doc = smoke();
     let text = words(&page(std::slice::from_ref(&doc)));
