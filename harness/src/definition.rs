@@ -177,7 +177,8 @@ const PLACEMENTS_KEY: &str = "placements";
 pub const PROFILES: [&str; 4] = ["smoke", "quick", "standard", "full"];
 
 /// Placements of the contract.
-pub const PLACEMENTS: [&str; 5] = ["same-core", "cross-core", "all-cores", "free", "one-core"];
+pub const PLACEMENTS: [&str; 7] =
+    ["same-core", "cross-core", "all-cores", "free", "one-core", "smt-sibling", "cross-node"];
 
 impl Definition {
     /// Parses and checks a definition; the error names the file and what is wrong with it.

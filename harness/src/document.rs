@@ -342,6 +342,7 @@ mod tests {
             counters: BTreeMap::new(),
             memory: None,
             latency: None,
+            placed: None,
         };
         let block = |block: u32| BlockRecord {
             kind: BlockKind::Cell,

@@ -32,6 +32,7 @@ mod served;
 pub mod stats;
 mod sys;
 mod ticks;
+mod topology;
 pub mod worker;
 
 pub use error::{Error, Result};

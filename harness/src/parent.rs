@@ -2,9 +2,11 @@
 
 use crate::contender::Contender;
 use crate::counters::{Attached, Event};
-use crate::pin::Pinned;
+use crate::environment;
+use crate::pin::{Pinned, format_list, parse_list};
 use crate::protocol::{Identity, Prepare, Reply, Request, Sample, Served};
 use crate::sys;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use switchmark_schema::Status;
+use switchmark_schema::{Placed, Status};
 
 /// Why a worker gave no number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,10 @@ pub struct Worker<'a> {
     /// Read, but not yet a whole line.
     pending: Vec<u8>,
     errors: File,
+    /// Where it was put.
+    cpus: Vec<usize>,
+    /// Where it was found after its slices.
+    seen: BTreeSet<usize>,
 }
 
 impl<'a> Worker<'a> {
@@ -140,7 +146,16 @@ impl<'a> Worker<'a> {
         let (Some(requests), Some(replies)) = (requests, replies) else {
             return Err(Fault::failed("a worker without pipes"));
         };
-        let mut worker = Worker { host, child, requests, replies, pending: Vec::new(), errors };
+        let mut worker = Worker {
+            host,
+            child,
+            requests,
+            replies,
+            pending: Vec::new(),
+            errors,
+            cpus: cpus.to_vec(),
+            seen: BTreeSet::new(),
+        };
         let attach = |events: &Vec<Event>| Attached::to(worker.pid(), events);
         let attached = sets.iter().map(attach).collect::<io::Result<_>>().map_err(|e| cannot("count", e))?;
         if shim {
@@ -186,6 +201,7 @@ impl<'a> Worker<'a> {
         let (used, start) = (self.cpu_time(), Instant::now());
         let reply = self.ask(&Request::Slice { iterations })?;
         let outside = Outside { wall: start.elapsed(), cpu: self.cpu_time().saturating_sub(used) };
+        self.seen.extend(last_cpu(self.pid()));
         match reply {
             Reply::Sample(sample) if sample.iterations == iterations => Ok((sample, outside)),
             Reply::Sample(sample) => {
@@ -206,6 +222,25 @@ impl<'a> Worker<'a> {
             std::thread::sleep(Duration::from_millis(1));
         }
         None
+    }
+
+    /// Where the kernel has had the worker, which must be where it was put; `None` where it has just died.
+    pub fn placed(&self) -> Result<Option<Placed>, Fault> {
+        let status = environment::read(&format!("/proc/{}/status", self.pid()));
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let (Some(allowed), Some(last)) = (allowed.map(str::trim), last_cpu(self.pid())) else {
+            return Ok(None);
+        };
+        let seen: BTreeSet<usize> = self.seen.iter().copied().chain([last]).collect();
+        let placed = Placed { allowed: allowed.to_owned(), seen: seen.into_iter().collect() };
+        stray(&placed, &self.cpus).map_or(Ok(Some(placed)), Err)
+    }
+
+    /// Ends the worker in good order, and says where it was.
+    pub fn leave(self) -> Result<Option<Placed>, Fault> {
+        let placed = self.placed()?;
+        self.finish()?;
+        Ok(placed)
     }
 
     /// Ends the worker in good order; a server or a load says how much it served.
@@ -317,6 +352,29 @@ impl Drop for Worker<'_> {
     }
 }
 
+/// CPU that the first thread of a process was last on: the 39th field of its `stat`, the second of which may hold anything in brackets.
+fn last_cpu(pid: u32) -> Option<usize> {
+    let stat = environment::read(&format!("/proc/{pid}/stat"));
+    let (_, from_third) = stat.rsplit_once(')')?;
+    from_third.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
+}
+
+/// Why a worker was not where it was put, if it was not. It may have narrowed its own mask.
+fn stray(placed: &Placed, put: &[usize]) -> Option<Fault> {
+    let allowed = parse_list(&placed.allowed).unwrap_or_default();
+    let outside = |cpus: &[usize]| cpus.is_empty() || cpus.iter().any(|cpu| !put.contains(cpu));
+    (outside(&allowed) || outside(&placed.seen)).then(|| {
+        let mut put = put.to_vec();
+        put.sort_unstable();
+        Fault::invalid(format!(
+            "put on CPUs {}, but allowed {} and seen on {}",
+            format_list(&put),
+            placed.allowed,
+            format_list(&placed.seen)
+        ))
+    })
+}
+
 /// Which request a worker did not survive.
 fn in_verb(request: &Request) -> String {
     let line = request.to_string();
@@ -329,5 +387,36 @@ fn shortened(text: &str) -> String {
     match text.char_indices().rev().nth(KEPT) {
         None => text.to_owned(),
         Some((at, _)) => format!("…{}", &text[at..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(allowed: &str, seen: &[usize]) -> Placed {
+        Placed { allowed: allowed.into(), seen: seen.to_vec() }
+    }
+
+    #[test]
+    fn a_worker_that_is_not_where_it_was_put_has_no_number() {
+        for (allowed, seen) in [("1,3", [1, 3].as_slice()), ("3", &[3]), ("1,3", &[1])] {
+            assert_eq!(stray(&placed(allowed, seen), &[3, 1]), None, "{allowed} {seen:?}");
+        }
+        for (allowed, seen) in [("0-3", [1].as_slice()), ("3", &[0, 3]), ("", &[3]), ("3", &[])] {
+            let fault = stray(&placed(allowed, seen), &[3, 1]).expect("astray");
+            assert!(
+                fault.status == Status::Invalid && fault.reason.starts_with("put on CPUs 1,3, but"),
+                "{fault:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_kernel_says_where_a_process_was_whatever_it_calls_itself() {
+        let allowed = crate::pin::Cpus::allowed(None).unwrap();
+        let last = last_cpu(std::process::id()).expect("this process");
+        assert!(allowed.as_slice().contains(&last), "{last} of {allowed:?}");
+        assert_eq!(last_cpu(u32::MAX), None);
     }
 }

@@ -5,19 +5,30 @@
 
 use crate::error::{Error, Result};
 use crate::sys;
+use crate::topology::Topology;
+use std::path::Path;
 
 /// The CPUs a run may use, ascending; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cpus(Vec<usize>);
+pub struct Cpus {
+    allowed: Vec<usize>,
+    topology: Topology,
+}
 
 impl Cpus {
     /// What the process may use, narrowed to `--cpus` if given.
     pub fn allowed(narrowed: Option<&str>) -> Result<Cpus> {
         let mask = sys::affinity().map_err(|e| Error::usage(format!("cannot read the CPU affinity: {e}")))?;
         match narrowed {
-            None => Ok(Cpus(mask)),
+            None => Ok(Cpus::of(Path::new("/"), mask)),
             Some(list) => Cpus::narrow(&mask, list),
         }
+    }
+
+    /// These, whose neighbours are read below a root that is `/` but in tests.
+    fn of(root: &Path, allowed: Vec<usize>) -> Cpus {
+        let topology = Topology::read(root, &allowed);
+        Cpus { allowed, topology }
     }
 
     fn narrow(mask: &[usize], list: &str) -> Result<Cpus> {
@@ -27,7 +38,7 @@ impl Cpus {
         cpus.dedup();
         match cpus.iter().find(|cpu| !mask.contains(cpu)) {
             None if cpus.is_empty() => Err(Error::usage("--cpus names no CPU")),
-            None => Ok(Cpus(cpus)),
+            None => Ok(Cpus::of(Path::new("/"), cpus)),
             Some(cpu) => Err(Error::usage(format!(
                 "cannot pin to cpu {cpu}: not in the allowed set {}; name others with --cpus, or run under taskset",
                 format_list(mask)
@@ -38,36 +49,48 @@ impl Cpus {
     /// CPUs of a placement, first the one a worker starts on; the error is the reason of an `unsupported`.
     pub fn of_placement(&self, placement: &str) -> std::result::Result<Vec<usize>, String> {
         // The last one: CPU 0 takes most interrupts.
-        let last = *self.0.last().expect("at least one CPU is allowed");
+        let allowed = &self.allowed;
+        let last = *allowed.last().expect("at least one CPU is allowed");
+        let beside = |other: Option<usize>, needs: &str| match other {
+            Some(other) => Ok(vec![last, other]),
+            None => Err(format!("{placement} needs {needs}; allowed: {}", format_list(allowed))),
+        };
         match placement {
             "same-core" => Ok(vec![last]),
-            "cross-core" if self.0.len() < 2 => {
-                Err(format!("cross-core needs two CPUs; allowed: {}", format_list(&self.0)))
+            "cross-core" if allowed.len() > 1 && self.topology.other_core(last, allowed).is_none() => {
+                Err(format!(
+                    "cross-core needs two cores; the allowed CPUs {} are threads of one: that is smt-sibling",
+                    format_list(allowed)
+                ))
             }
-            "one-core" if self.0.len() < 2 => Err(format!(
-                "one-core needs a CPU for the server and one for the load; allowed: {}",
-                format_list(&self.0)
-            )),
-            "cross-core" | "one-core" => Ok(vec![last, self.0[0]]),
-            "all-cores" | "free" => Ok(self.0.iter().rev().copied().collect()),
+            "cross-core" => beside(self.topology.other_core(last, allowed), "two CPUs"),
+            "smt-sibling" => beside(self.topology.sibling(last, allowed), "two hardware threads of one core"),
+            "cross-node" => beside(self.topology.other_node(last, allowed), "CPUs of two memory nodes"),
+            // Alone on its CPU rather than not at all, where the machine has one core.
+            "one-core" => beside(
+                self.topology.other_core(last, allowed).or(self.topology.sibling(last, allowed)),
+                "a CPU for the server and one for the load",
+            ),
+            "all-cores" | "free" => Ok(allowed.iter().rev().copied().collect()),
             other => Err(format!("placement {other} is not part of this version")),
         }
     }
 
     /// Where the parent waits while a placement is measured: elsewhere, if there is an elsewhere.
     pub fn aside(&self, placement: &[usize]) -> Vec<usize> {
-        let others: Vec<usize> = self.0.iter().copied().filter(|cpu| !placement.contains(cpu)).collect();
-        if others.is_empty() { self.0.clone() } else { others }
+        let others: Vec<usize> =
+            self.allowed.iter().copied().filter(|cpu| !placement.contains(cpu)).collect();
+        if others.is_empty() { self.allowed.clone() } else { others }
     }
 
     /// Their numbers, ascending.
     pub fn as_slice(&self) -> &[usize] {
-        &self.0
+        &self.allowed
     }
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.allowed.len()
     }
 }
 
@@ -130,6 +153,11 @@ pub fn format_list(cpus: &[usize]) -> String {
 mod tests {
     use super::*;
 
+    /// CPUs of a machine that says nothing of its cores.
+    fn cpus(allowed: &[usize]) -> Cpus {
+        Cpus::of(Path::new("/nowhere"), allowed.to_vec())
+    }
+
     #[test]
     fn lists_are_read_and_written_alike() {
         for list in ["0", "0-3", "1,4-6,9"] {
@@ -146,20 +174,42 @@ mod tests {
             let error = Cpus::narrow(&[0, 1], outside).unwrap_err().to_string();
             assert!(error.contains("allowed set 0-1"), "{error}");
         }
-        assert_eq!(Cpus::narrow(&[0, 1, 2], "2,0").unwrap(), Cpus(vec![0, 2]));
+        assert_eq!(Cpus::narrow(&[0, 1, 2], "2,0").unwrap().as_slice(), [0, 2]);
+    }
+
+    #[test]
+    fn hardware_threads_and_nodes_are_placements_of_their_own() {
+        let root = crate::topology::tests::two_nodes();
+        let on =
+            |allowed: &[usize], placement| Cpus::of(root.path(), allowed.to_vec()).of_placement(placement);
+        let all = [0, 1, 2, 3, 4, 5, 6, 7];
+        let of = ["smt-sibling", "cross-core", "cross-node", "one-core"].map(|placement| on(&all, placement));
+        assert_eq!(of, [Ok(vec![7, 5]), Ok(vec![7, 4]), Ok(vec![7, 0]), Ok(vec![7, 4])]);
+        assert!(on(&[5, 7], "cross-core").unwrap_err().contains("allowed CPUs 5,7 are threads of one"));
+        assert_eq!(on(&[5, 7], "one-core"), Ok(vec![7, 5]));
+        assert!(
+            on(&[4, 7], "smt-sibling")
+                .unwrap_err()
+                .contains("two hardware threads of one core; allowed: 4,7")
+        );
+        assert!(on(&[4, 7], "cross-node").unwrap_err().contains("two memory nodes"));
+        assert!(
+            cpus(&[0, 1]).of_placement("smt-sibling").is_err()
+                && cpus(&[0, 1]).of_placement("cross-node").is_err()
+        );
     }
 
     #[test]
     fn placements_take_the_last_cpu_first() {
-        let cpus = Cpus(vec![0, 1, 5]);
+        let (cpus_3, cpus) = (cpus(&[3]), cpus(&[0, 1, 5]));
         assert_eq!(cpus.of_placement("same-core"), Ok(vec![5]));
         assert_eq!(cpus.of_placement("cross-core"), Ok(vec![5, 0]));
         assert_eq!(cpus.of_placement("one-core"), Ok(vec![5, 0]));
         assert_eq!(cpus.of_placement("all-cores"), Ok(vec![5, 1, 0]));
         assert_eq!(cpus.aside(&[5]), [0, 1]);
-        assert!(Cpus(vec![3]).of_placement("cross-core").unwrap_err().contains("allowed: 3"));
-        assert!(Cpus(vec![3]).of_placement("one-core").unwrap_err().contains("the load; allowed: 3"));
-        assert_eq!(Cpus(vec![3]).aside(&[3]), [3]);
+        assert!(cpus_3.of_placement("cross-core").unwrap_err().contains("allowed: 3"));
+        assert!(cpus_3.of_placement("one-core").unwrap_err().contains("the load; allowed: 3"));
+        assert_eq!(cpus_3.aside(&[3]), [3]);
     }
 
     #[test]

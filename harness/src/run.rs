@@ -582,8 +582,8 @@ impl<'a> Run<'a> {
         let (sample, _) = worker.slice(self.plan.profile.ticks)?;
         ledger::checked(group, contender, &sample)?;
         ticks::threads_agree(&sample, threads, || ticks::threads(worker.pid()))?;
-        worker.finish()?;
-        ticks::measured(group, contender, &sample)
+        let placed = worker.leave()?;
+        Ok(WorkerRecord { placed, ..ticks::measured(group, contender, &sample)? })
     }
 
     fn population(
@@ -615,7 +615,7 @@ impl<'a> Run<'a> {
                 cgroup: Cgroup::read(worker.pid()),
             });
         }
-        worker.finish()?;
+        let placed = worker.leave()?;
         let memory = memory::bill(&readings).map_err(Fault::invalid)?;
         Ok(WorkerRecord {
             slices_ns,
@@ -623,6 +623,7 @@ impl<'a> Run<'a> {
             operations: units,
             ledger: Some(Ledger { units, peak_live: units, switches: None }),
             memory: Some(memory),
+            placed,
             ..empty_record(contender, units)
         })
     }
@@ -732,8 +733,11 @@ impl<'a> Seat<'a> {
     }
 
     fn record(self, group: &Group<'_>) -> WorkerRecord {
-        let finished = self.worker.and_then(Worker::finish);
-        let record = finished.and_then(|_| measured(group, self.contender, self.iterations, &self.samples));
+        let left = self.worker.and_then(Worker::leave);
+        let record = left.and_then(|placed| {
+            let record = measured(group, self.contender, self.iterations, &self.samples)?;
+            Ok(WorkerRecord { placed, ..record })
+        });
         record.unwrap_or_else(|fault| WorkerRecord {
             status: fault.status,
             reason: Some(fault.reason),
@@ -768,6 +772,7 @@ pub(crate) fn empty_record(contender: &Contender, iterations: u64) -> WorkerReco
         counters: BTreeMap::new(),
         memory: None,
         latency: None,
+        placed: None,
     }
 }
 

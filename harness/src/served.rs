@@ -278,6 +278,7 @@ pub(crate) fn measured(
     let taken = (0..slices).map(|_| pair.slice(group, contender, iterations));
     let taken = taken.collect::<Result<Vec<Taken>, Fault>>()?;
     let weights = pair.weighed(group)?;
+    let placed = pair.server.placed()?;
     let kind = if pace == Pace::Closed { "closed" } else { "open" };
     pair.finish()?;
     let mut values = values(&taken, group.primary())?;
@@ -287,6 +288,7 @@ pub(crate) fn measured(
         values,
         operations: taken.iter().filter_map(|t| t.sample.answered).sum(),
         ledger: Some(books(&taken)),
+        placed,
         latency: latencies(&taken).map(|all| all.curve(group.primary(), kind)),
         ..empty_record(contender, iterations)
     })

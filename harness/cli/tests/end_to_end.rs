@@ -266,7 +266,8 @@ fn a_user_without_privileges_measures_and_is_told_what_was_refused() {
 #[test]
 fn a_mistake_on_the_command_line_is_named_with_exit_2() {
     let bench = Bench::new();
-    let mistakes: [(&[&str], &str); 9] = [
+    let mistakes: [(&[&str], &str); 10] = [
+        (&["run", "--cpus", "1024"], "cannot pin to cpu 1024"),
         (&["run", "--cpus", "4095"], "cannot pin to cpu 4095"),
         (&["run", "--cpus", "all"], "--cpus `all`"),
         (&["run", "no such cell"], "matches no cell"),
@@ -797,4 +798,42 @@ fn a_missing_toolchain_is_a_state_of_the_cell_with_its_remedy_and_no_failure() {
     let absent = cells.iter().find(|c| c.contender == "absent").expect("asked for, so it is in the result");
     assert_eq!(absent.status, Status::Skipped);
     assert!(absent.reason.as_ref().is_some_and(|why| why.contains("install-it")), "{:?}", absent.reason);
+}
+
+#[test]
+fn under_taskset_a_run_keeps_to_its_mask_and_refuses_what_is_outside() {
+    let bench = Bench::new();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let of = |part: &str, end: usize| part.split(['-', ',']).nth(end).map(str::to_owned);
+    let Some((first, other)) = of(allowed, 0).zip(of(allowed, 1)) else {
+        println!("skipped: one CPU alone, {allowed}");
+        return;
+    };
+    let under = |arguments: &[&str]| {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &first, env!("CARGO_BIN_EXE_switchmark")]).args(arguments);
+        command.current_dir(bench.folder.path()).output().expect("taskset, of util-linux")
+    };
+    let refused = under(&["run", "--cpus", &other]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("cannot pin to cpu {other}: not in the allowed set {first}")), "{said}");
+
+    let filter = r"^(switch\.yield/tasks=2/|io\.echo/.*/same-core)";
+    let run = under(&["run", filter, "--profile", "smoke", "--counters", "none", "--out", "out"]);
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    let blocks = fs::read_to_string(bench.path("out/blocks.jsonl")).unwrap();
+    let blocks = blocks.lines().skip(1).map(|line| serde_json::from_str(line).expect("a block"));
+    let workers: Vec<serde_json::Value> =
+        blocks.flat_map(|block: serde_json::Value| block["workers"].as_array().cloned().unwrap()).collect();
+    assert!(workers.len() >= 4, "{workers:?}");
+    for worker in workers {
+        let seen = serde_json::json!([first.parse::<usize>().unwrap()]);
+        assert_eq!(
+            (&worker["placed"]["allowed"], &worker["placed"]["seen"]),
+            (&first.as_str().into(), &seen),
+            "{worker}"
+        );
+    }
 }

@@ -89,6 +89,18 @@ pub struct WorkerRecord {
     /// Latencies of this worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Where it was; of a server, not of its load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placed>,
+}
+
+/// Where the kernel had a worker's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Placed {
+    /// CPUs that its first thread might use at the end, as `Cpus_allowed_list` has them.
+    pub allowed: String,
+    /// CPUs that its first thread was last on, looked at after each slice, ascending.
+    pub seen: Vec<usize>,
 }
 
 /// What disturbed a block, from outside the workers.

@@ -15,7 +15,7 @@ mod histogram;
 mod result;
 mod version;
 
-pub use blocks::{BlockKind, BlockRecord, BlocksHead, Contamination, WorkerRecord};
+pub use blocks::{BlockKind, BlockRecord, BlocksHead, Contamination, Placed, WorkerRecord};
 pub use gate::{GateCell, GateCensus, GateDocument, GateEstimate, GateSide, Lane, TracePoint, Verdict};
 pub use histogram::Histogram;
 pub use result::{
