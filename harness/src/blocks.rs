@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use switchmark_schema::{BlockRecord, BlocksHead, MAX_BYTES};
 
 /// Name of the file in the folder of a run.
@@ -105,13 +106,23 @@ impl Blocks {
 
     /// Two that take up one run would measure each of its blocks twice.
     fn lock(&self) -> Result<()> {
-        match self.file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
-                "another switchmark writes {}; wait for it, or name another folder with --out",
-                self.path.display()
-            ))),
-            // Some file systems of the network know no locks; they are no place for two either.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+        // A child of whoever had it open holds the lock too, until it is the program that it is to become.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let began = Instant::now();
+        loop {
+            match self.file.try_lock() {
+                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::usage(format!(
+                        "another switchmark writes {}; wait for it, or name another folder with --out",
+                        self.path.display()
+                    )));
+                }
+                // Some file systems of the network know no locks; they are no place for two either.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+            }
         }
     }
 
