@@ -13,6 +13,7 @@ pub mod parked;
 pub mod ping_pong;
 pub mod pipe_ping_pong;
 pub mod pump;
+pub mod recurse;
 pub mod rung;
 pub mod spawn_batch;
 pub mod spawn_join;
@@ -22,7 +23,7 @@ mod ticks;
 pub mod tree;
 pub mod yield_ring;
 
-use crate::concurrency::{Concurrency, Descriptors, Rungs, UnitOptions};
+use crate::concurrency::{Concurrency, Descriptors, Rungs, Timed, UnitOptions};
 use switchmark_harness::protocol::{Prepare, Sample};
 use switchmark_schema::ParamValue;
 
@@ -48,10 +49,11 @@ pub fn scheduled<C: Concurrency>(prepare: &Prepare) -> Opened {
     }
 }
 
-/// Opens a cell of a contender in the tree that needs no times: these also wait for descriptors, and can be taken apart.
-pub fn with_descriptors<C: Descriptors + Rungs>(prepare: &Prepare) -> Opened {
+/// Opens a cell of a contender in the tree that runs beside nobody: these also wait for descriptors or for a while, and can be taken apart.
+pub fn with_descriptors<C: Descriptors + Rungs + Timed>(prepare: &Prepare) -> Opened {
     match prepare.model.as_str() {
         "rung" => rung::open::<C>(prepare),
+        "recurse" => recurse::open::<C>(prepare),
         "pipe-ping-pong" => pipe_ping_pong::open::<C>(prepare),
         _ => scheduled::<C>(prepare),
     }

@@ -117,6 +117,28 @@ pub(crate) fn drop_cached(file: &File) -> io::Result<()> {
     check(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) })
 }
 
+/// Gives the kernel back so many bytes of the caller's own stack, from the first page on that nobody uses, and a page below; returns where
+/// they end above.
+///
+/// The stack must reach as far, and a little further: the bytes are used first, so one that does not is met by its guard.
+#[inline(never)]
+pub(crate) fn cool_stack(bytes: usize) -> io::Result<usize> {
+    // For the frame of the call below, and of a signal that comes just before or after it.
+    const ROOM: usize = 1024;
+    let local = 0_u8;
+    let top = (std::hint::black_box(ptr::from_ref(&local)).addr() - ROOM) / PAGE * PAGE;
+    crate::layout::touch(bytes + ROOM + 2 * PAGE); // Twice: for the page below, and for what rounding `top` took.
+    let bytes = bytes + PAGE;
+    let low = ptr::without_provenance_mut(top - bytes);
+    // SAFETY: `touch` has just used all of these bytes as frames below this one, so they are this stack's; it has returned, so nothing
+    // lives in them. What the call itself pushes fits in `ROOM`, above `top`.
+    if unsafe { libc::madvise(low, bytes, libc::MADV_DONTNEED) } == 0 {
+        Ok(top)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Addresses of the calling thread's stack.
 pub(crate) fn thread_stack() -> io::Result<Range<usize>> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -151,6 +173,9 @@ pub(crate) fn resident_bytes(range: &Range<usize>) -> io::Result<u64> {
     let resident = pages.iter().filter(|p| **p & 1 == 1).count();
     Ok((resident * page) as u64)
 }
+
+/// Bytes of a page, on the machines that the runtime knows.
+pub(crate) const PAGE: usize = 4096;
 
 pub(crate) fn page_size() -> usize {
     // SAFETY: `sysconf` takes a name and touches no memory of ours.

@@ -168,7 +168,7 @@ impl TryFrom<String> for Formula {
 }
 
 /// Names a formula may use beside the parameters.
-const OBSERVED: [&str; 3] = ["units", "switches", "check"];
+const OBSERVED: [&str; 6] = ["units", "switches", "check", "second_ns", "kept_bytes", "trimmed_bytes"];
 
 /// In a profile: the placements, where it has not all of them.
 const PLACEMENTS_KEY: &str = "placements";

@@ -136,6 +136,9 @@ pub(crate) fn observed(group: &Group<'_>, sample: &Sample, formula: &Formula) ->
         "units" => Some(sample.units),
         "switches" => sample.switches,
         "check" => Some(sample.check),
+        "second_ns" => sample.second_ns,
+        "kept_bytes" => sample.kept_bytes,
+        "trimmed_bytes" => sample.trimmed_bytes,
         name => group.number(name),
     })
 }

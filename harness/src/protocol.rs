@@ -128,6 +128,12 @@ pub struct Sample {
     pub parked: Option<u64>,
     /// Resident bytes of the units' stacks, by the worker's own mincore.
     pub user_stack_bytes: Option<u64>,
+    /// The same work done at once again, in `stack.depth`.
+    pub second_ns: Option<u64>,
+    /// Bytes of its depth that are in memory when a unit has ended.
+    pub kept_bytes: Option<u64>,
+    /// What is left of them when its contender has rested.
+    pub trimmed_bytes: Option<u64>,
     /// Threads that came during the slice and carry no unit, where that is asked.
     pub threads: Option<u64>,
     /// Requests sent, by a load.
@@ -294,6 +300,9 @@ impl fmt::Display for Reply {
                     ("base_ns", s.base_ns),
                     ("parked", s.parked),
                     ("user_stack_bytes", s.user_stack_bytes),
+                    ("second_ns", s.second_ns),
+                    ("kept_bytes", s.kept_bytes),
+                    ("trimmed_bytes", s.trimmed_bytes),
                     ("threads", s.threads),
                     ("sent", s.sent),
                     ("answered", s.answered),
@@ -349,6 +358,9 @@ impl Reply {
                 },
                 parked: line.optional_count("parked")?,
                 user_stack_bytes: line.optional_count("user_stack_bytes")?,
+                second_ns: line.optional_count("second_ns")?,
+                kept_bytes: line.optional_count("kept_bytes")?,
+                trimmed_bytes: line.optional_count("trimmed_bytes")?,
                 threads: line.optional_count("threads")?,
                 sent: line.optional_count("sent")?,
                 answered: line.optional_count("answered")?,
@@ -408,6 +420,9 @@ mod tests {
             bytes: Some(14),
             cpu_ns: Some(15),
             threads: Some(18),
+            second_ns: Some(19),
+            kept_bytes: Some(20),
+            trimmed_bytes: Some(21),
         };
         let replies = [
             Reply::Hello(Identity {

@@ -319,6 +319,22 @@ pub(crate) fn connection(workload: &Workload) -> String {
     }
 }
 
+/// Title of the figure of what is left of a depth, at the greatest: there it matters most.
+pub(crate) fn depth(workload: &Workload) -> String {
+    let left = |group: &Group, contender: &str| {
+        let metric = group.of(contender).filter(|c| c.status == Status::Measured)?.metrics.get("trimmed")?;
+        Some(quantity(view::point(metric)?.middle, "bytes"))
+    };
+    let deepest = |g: &Group| Some((left(g, "thread")?, left(g, "coroutine")?, g.label.clone()));
+    match workload.groups.iter().rev().find_map(deepest) {
+        Some((thread, coroutine, depth)) => format!(
+            "{}: for good a thread’s stack keeps {thread} and a coroutine’s {coroutine} ({depth})",
+            workload.name
+        ),
+        None => format!("{}: what a stack keeps when its unit has ended", workload.name),
+    }
+}
+
 /// How many times better a coroutine is, said of what a workload measures.
 fn factor_in_words(workload: &Workload, factor: &str) -> String {
     let cell = workload.groups.iter().flat_map(|g| &g.cells).find(|c| c.primary_metric().is_some());
@@ -461,7 +477,9 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
              kernel, is what one more unit weighs. Resident memory alone would show about a quarter of a thread."
         }
         "stack.depth" => {
-            "A unit descends, touches every page of its frames, returns and parks: what it costs, and what it keeps."
+            "A unit descends into pages of its stack that are not there, and once more now that they are. The first descent is a page fault for \
+             each page, and the kernel's work is the same for both sides; what differs is what is left of the depth when the unit has ended: \
+             glibc's cache of stacks and the runtime's pool each keep some of it and give the rest back."
         }
         "sync.channel" => {
             "Numbers pass through one channel from those who put in to those who take out. With no capacity each is a \

@@ -67,6 +67,7 @@ pub(crate) fn slices(prepare: &Prepare) -> Vec<u64> {
         "spawn-join" => vec![5, 100],
         "spawn-batch" | "tree" => vec![1, 5],
         "hog-and-tick" | "tickers" | "stall" => vec![5, 50],
+        "recurse" => vec![1, 50],
         _ => vec![40, 3000],
     }
 }

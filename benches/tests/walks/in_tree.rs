@@ -285,6 +285,26 @@ fn a_call_that_blocks_costs_a_thread_where_it_is_sent_away_and_none_elsewhere() 
 }
 
 #[test]
+fn a_stack_that_was_deep_is_kept_in_part_and_a_depth_that_is_no_page_is_refused() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let deep = definition("stack.depth");
+    let cell = |kib| prepare(&deep, "same-core", vec![("depth_kib".into(), ParamValue::Number(kib))]);
+    for contender in ["thread", "coroutine"] {
+        let sample = run(contender, &cell(256), &[20]).unwrap();
+        assert_eq!(faults(&deep, &cell(256), &sample), Vec::<String>::new(), "{contender}");
+        let [kept, trimmed] = [sample.kept_bytes, sample.trimmed_bytes].map(|bytes| bytes.unwrap() >> 10);
+        assert!(trimmed <= kept && trimmed <= 32, "{contender}: {trimmed} of {kept} KiB are left");
+        // The pages are there the second time.
+        assert!(sample.second_ns.unwrap() < sample.elapsed_ns, "{contender}: a page fault costs nothing");
+    }
+    assert_eq!(run("coroutine", &cell(256), &[1]).unwrap().kept_bytes, Some(256 << 10), "none has rested");
+    for refused in [0, 3] {
+        assert!(run("thread", &cell(refused), &[1]).unwrap_err().contains("no number of pages"));
+    }
+    assert!(run("coroutine", &cell(4096), &[1]).unwrap_err().contains("largest class"));
+}
+
+#[test]
 fn more_threads_than_the_system_allows_are_refused_by_the_limits_name() {
     let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let idle = definition("stack.idle");

@@ -60,6 +60,25 @@ const CONNECTIONS: Bill = Bill {
     note: "whisker beneath a bar: interval of the server’s own",
 };
 
+const DEPTH: Bill = Bill {
+    name: "kept",
+    title: prose::depth,
+    what: "Bytes of the depth that are in memory when the unit has ended, from zero",
+    parts: |cell| {
+        let middle = |metric| Some(view::point(cell.metrics.get(metric)?)?.middle);
+        let (kept, trimmed) = (middle("kept")?, middle("trimmed")?);
+        let for_now = ("until a pool trims it", (kept - trimmed).max(0.0), USER_OTHER);
+        Some(vec![("for good", trimmed, USER_STACK), for_now])
+    },
+    told: Some("kept"),
+    note: "for good: still there when a second has passed with nothing to do",
+};
+
+/// What is left of a depth; absent where that was not asked.
+pub(super) fn depth(workload: &Workload) -> Result<Option<Chart>, RenderError> {
+    DEPTH.draw(workload)
+}
+
 /// Absent where no cell of the workload was weighed.
 pub(super) fn bill(workload: &Workload) -> Result<Option<Chart>, RenderError> {
     UNITS.draw(workload)

@@ -145,7 +145,7 @@ pub(crate) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
 }
 
 /// The figures of a workload: the bill where its units were weighed, the waterfall where it has the parts of something, else dots, after the lines of a load or of a tail where it has them, and
-/// before what a connection weighs.
+/// before what a connection weighs or a unit keeps of its depth.
 pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError> {
     let mut out = Vec::new();
     out.extend(bill::bill(workload)?);
@@ -155,6 +155,7 @@ pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError
         out.extend(tail::tail(workload)?);
         out.extend(dots::workload(workload)?);
         out.extend(bill::connections(workload)?);
+        out.extend(bill::depth(workload)?);
     }
     Ok(out)
 }

@@ -138,7 +138,7 @@ pub(crate) fn anatomised() -> ResultDocument {
 }
 
 /// Of some processes, with an interval and a ratio to `thread`.
-fn metric(unit: &str, better: Better, value: f64) -> Metric {
+pub(crate) fn metric(unit: &str, better: Better, value: f64) -> Metric {
     let samples = (1..=8).map(|block| switchmark_schema::Sample { block, value });
     Metric {
         unit: unit.into(),

@@ -1,6 +1,6 @@
 //! The page and its charts, over the golden samples.
 
-use crate::common::{anatomised, empty, faults, outward, page, quick, smoke, words};
+use crate::common::{anatomised, empty, faults, metric, outward, page, quick, smoke, words};
 use switchmark_reports::{charts, png, render_page, terminal_summary};
 use switchmark_schema::{CounterState, Status};
 
@@ -145,6 +145,32 @@ fn a_connection_is_drawn_by_its_weight_where_the_kernel_was_weighed_too() {
     for text in ["5.27\u{a0}KiB (4.22–6.86)", "7.42\u{a0}KiB"] {
         assert!(memory.svg.contains(text), "{text}");
     }
+}
+
+#[test]
+fn what_a_stack_keeps_of_a_depth_is_drawn_in_two_parts_and_told_in_the_title() {
+    let mut doc = outward();
+    doc.cells.retain(|c| c.workload == "io.idle" && ["thread", "coroutine"].contains(&c.contender.as_str()));
+    for (cell, kept, trimmed) in
+        doc.cells.iter_mut().zip([(16.0, 16.0), (64.0, 4.0)]).map(|(c, (k, t))| (c, k * 1024.0, t * 1024.0))
+    {
+        cell.id = format!("stack.depth/depth_kib=64/same-core/{}", cell.contender);
+        cell.workload = "stack.depth".into();
+        cell.primary = "time".into();
+        let bytes = |value| metric("bytes/unit", switchmark_schema::Better::Lower, value);
+        let time = metric("ns/descent", switchmark_schema::Better::Lower, 9000.0);
+        let metrics = [("time", time), ("kept", bytes(kept)), ("trimmed", bytes(trimmed))];
+        cell.metrics = metrics.map(|(name, metric)| (name.to_owned(), metric)).into();
+    }
+    let kept = chart(&doc, "stack-depth-kept").expect("what is kept");
+    let title = "for good a thread’s stack keeps 16.0\u{a0}KiB and a coroutine’s 4.00\u{a0}KiB (depth kib 64 · same-core)";
+    assert!(kept.title.ends_with(title), "{}", kept.title);
+    assert_eq!(caps(&kept.svg), 2 * 2);
+    for text in ["for good", "until a pool trims it 60.0\u{a0}KiB", "64.0\u{a0}KiB (51.2–83.2)"] {
+        assert!(kept.svg.contains(text), "{text}");
+    }
+    assert!(chart(&doc, "stack-depth").is_some(), "the time of a descent");
+    assert_eq!(chart(&outward(), "stack-depth-kept"), None);
 }
 
 #[test]
