@@ -60,6 +60,8 @@ pub struct Proof {
     pub at_most: u32,
     /// Ratio found over all blocks of all runs, by Hodges and Lehmann; none where nothing was compared.
     pub ratio: Option<f64>,
+    /// Spread of the ratio from block to block, robust, as a share; none likewise.
+    pub block_sigma: Option<f64>,
     /// Whether it was in bounds.
     pub passed: bool,
 }
@@ -225,6 +227,7 @@ impl<'a> Bench<'a> {
             at_least: self.runs,
             at_most: self.runs,
             ratio: None,
+            block_sigma: None,
             passed: held == self.runs,
         };
         Ok(Some(estimators.iter().zip(held).map(proof).collect()))
@@ -385,7 +388,8 @@ impl Claim {
             of,
             at_least,
             at_most,
-            ratio: all.map(|all| stats::hodges_lehmann(&all).exp()),
+            ratio: all.as_ref().map(|all| stats::hodges_lehmann(all).exp()),
+            block_sigma: all.as_ref().map(stats::spread),
             passed: (at_least..=at_most).contains(&held),
         }
     }
@@ -498,6 +502,7 @@ mod tests {
         }
         let proof = Claim::Covered.judged("cell", "", &logs);
         assert!((proof.ratio.unwrap() - 1.03).abs() < 0.005, "{proof:?}");
+        assert!((0.001..0.01).contains(&proof.block_sigma.unwrap()), "{proof:?}");
     }
 
     #[test]

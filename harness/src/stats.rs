@@ -9,5 +9,5 @@ mod robust;
 mod sample;
 
 pub use order::{Interval, interval, range};
-pub use robust::{hodges_lehmann, theil_sen};
+pub use robust::{hodges_lehmann, spread, theil_sen};
 pub use sample::Sample;

@@ -1,7 +1,7 @@
 //! Our statistics against scipy's and numpy's figures of the same numbers (`scripts/statistics` made them).
 
 use serde::Deserialize;
-use switchmark_harness::stats::{Sample, hodges_lehmann, interval, theil_sen};
+use switchmark_harness::stats::{Sample, hodges_lehmann, interval, spread, theil_sen};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -14,6 +14,7 @@ struct Figures {
     values: Vec<f64>,
     median: f64,
     hodges_lehmann: f64,
+    spread: f64,
     interval: Option<Bounds>,
 }
 
@@ -49,6 +50,7 @@ fn medians_shifts_and_intervals_agree_with_a_reference_implementation() {
         assert!(close(sample.median(), figures.median), "median of {n}");
         let shift = hodges_lehmann(&sample);
         assert!(close(shift, figures.hodges_lehmann), "{shift} of {n}, {}", figures.hodges_lehmann);
+        assert!((spread(&sample) / figures.spread - 1.0).abs() < 1e-9, "spread of {n}");
         match (interval(&sample), figures.interval) {
             (Some(ours), Some(theirs)) => {
                 assert!(close(ours.low, theirs.low) && close(ours.high, theirs.high), "{ours:?} of {n}");

@@ -20,6 +20,16 @@ pub fn hodges_lehmann(sample: &Sample) -> f64 {
     Sample::new(means).map_or(f64::NAN, |means| means.median())
 }
 
+/// Spread that a few bad values do not widen: the median distance from the median, in units of a normal distribution's standard
+/// deviation. F. R. Hampel, *The influence curve and its role in robust estimation*, JASA 69 (1974).
+pub fn spread(sample: &Sample) -> f64 {
+    /// One over the normal quantile of 3/4.
+    const NORMAL: f64 = 1.482_602_218_505_602;
+    let middle = sample.median();
+    let distances = Sample::new(sample.values().iter().map(|value| (value - middle).abs()));
+    NORMAL * distances.map_or(f64::NAN, |distances| distances.median())
+}
+
 #[cfg(test)]
 mod tests {
     use super::theil_sen;

@@ -105,12 +105,14 @@ fn text(proofs: &[Proof], seed: u64, passed: bool) -> String {
             let _ = writeln!(out, "{}: {}", proof.cell, proof.trial);
             above = Some(head);
         }
-        let Proof { claim, held, of, at_least, at_most, ratio, passed, .. } = proof;
+        let Proof { claim, held, of, at_least, at_most, ratio, block_sigma, passed, .. } = proof;
         let word = if *passed { "ok " } else { "bad" };
         let bounds =
             if at_most < of { format!("{at_least} to {at_most}") } else { format!("at least {at_least}") };
-        let ratio = ratio.map_or(String::new(), |ratio| format!(", ratio {ratio:.4}"));
-        let _ = writeln!(out, "  {word}  {claim}: in {held} of {of} runs ({bounds} needed){ratio}");
+        let found = ratio.zip(*block_sigma).map_or(String::new(), |(ratio, sigma)| {
+            format!(", ratio {ratio:.4}, block σ {:.1} %", 100.0 * sigma)
+        });
+        let _ = writeln!(out, "  {word}  {claim}: in {held} of {of} runs ({bounds} needed){found}");
     }
     let verdict = if passed { "all as it must be" } else { "not to be trusted on this machine" };
     let _ = writeln!(out, "\n{verdict} (seed {seed})");
