@@ -48,6 +48,11 @@ pub trait Concurrency: Sized + 'static {
     /// Waits for the end of a unit and takes what it returned. A unit that panicked fails the worker.
     fn join<T: Send + 'static>(unit: Self::Handle<T>) -> T;
 
+    /// As `join`, of a unit that may never have run: the error says why, where the contender starts it without knowing that it can.
+    fn try_join<T: Send + 'static>(unit: Self::Handle<T>) -> Result<T, String> {
+        Ok(Self::join(unit))
+    }
+
     /// Lets others run, and stays runnable.
     fn yield_now();
 

@@ -80,9 +80,12 @@ pub fn with_cell<T>(contender: &str, prepare: &Prepare, visit: impl FnOnce(Cell<
                 visit,
             )
         }
-        "coroutine" => {
-            coroutine::enter(|| visit(opened(&mut models::with_descriptors::<Coroutine>(prepare))))
-        }
+        "coroutine" => match coroutine::guard(prepare) {
+            Ok(guard) => coroutine::enter_guarded(guard, || {
+                visit(opened(&mut models::with_descriptors::<Coroutine>(prepare)))
+            }),
+            Err(reason) => Ok(visit(Err(reason))),
+        },
         "call" => Ok(visit(opened(&mut raw::<Call>(prepare)))),
         "epoll" => Ok(visit(Err(models::unknown(&prepare.model)))),
         unknown => Err(unknown_contender(unknown)),

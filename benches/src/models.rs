@@ -9,6 +9,7 @@ mod cold_file;
 mod crew;
 pub mod echo;
 mod hog_and_tick;
+pub mod limit;
 pub mod parked;
 pub mod ping_pong;
 pub mod pipe_ping_pong;
@@ -54,6 +55,7 @@ pub fn with_descriptors<C: Descriptors + Rungs + Timed>(prepare: &Prepare) -> Op
     match prepare.model.as_str() {
         "rung" => rung::open::<C>(prepare),
         "recurse" => recurse::open::<C>(prepare),
+        "limit" => limit::open::<C>(prepare),
         "pipe-ping-pong" => pipe_ping_pong::open::<C>(prepare),
         _ => scheduled::<C>(prepare),
     }

@@ -185,9 +185,18 @@ pub(crate) fn page_size() -> usize {
 
 /// The soft limit on processes and threads of this user; `None` where there is none.
 pub(crate) fn process_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_NPROC)
+}
+
+/// The soft limit on this process's address space, in bytes; `None` where there is none.
+pub(crate) fn address_space_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_AS)
+}
+
+fn soft_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
     // SAFETY: `limit` has the size and alignment of an rlimit and lives over the call.
-    let status = unsafe { libc::getrlimit(libc::RLIMIT_NPROC, limit.as_mut_ptr()) };
+    let status = unsafe { libc::getrlimit(resource, limit.as_mut_ptr()) };
     assert_eq!(status, 0, "the process can read its own limits");
     // SAFETY: the call succeeded, so the kernel filled `limit`.
     let soft = unsafe { limit.assume_init() }.rlim_cur;

@@ -73,6 +73,27 @@ fn a_fresh_worker_starts_threads_for_calls_that_are_sent_away_and_for_no_others(
     }
 }
 
+fn the_limit_that_ends_a_search_for_the_most_units_is_named() {
+    let search = "prepare workload=stack.limit model=limit placement=same-core cpus=0 guard=marker";
+    for (contender, kib, named) in [
+        ("thread", 500_000, "limit=RLIMIT_AS%20%3D%20512000000"),
+        ("coroutine", 2_000_000, "address%20space"),
+    ] {
+        // The shell's limit is the worker's; this program's own would be every test's.
+        let own = std::env::current_exe().expect("this program has a path");
+        let words = [HELLO, search, "slice iterations=100000", "finish"].join("\n");
+        let script = format!("ulimit -v {kib} && printf '%s\\n' \"$2\" | \"$0\" serve \"$1\"");
+        let output = Command::new("sh").args(["-c", &script]).arg(own).args([contender, &words]).output();
+        let output = output.expect("there is a shell");
+        let said = replies(&output);
+        assert!(output.status.success(), "{output:?}");
+        assert!(said[2].contains(named), "{contender}: {}", said[2]);
+        let of = |key: &str| said[2].split(' ').find_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
+        let (units, check) = (of("units=").expect("a count"), of("check="));
+        assert!((1..100_000).contains(&units) && check == Some(units), "{contender}: {}", said[2]);
+    }
+}
+
 fn a_parent_that_goes_away_ends_the_worker_quietly() {
     for requests in [&[][..], &[HELLO], &[HELLO, YIELD], &[HELLO, YIELD, "slice iterations=10"]] {
         let output = talk("thread", requests);
@@ -110,9 +131,10 @@ fn main() -> std::io::Result<()> {
     a_worker_serves_its_slices_and_ends_with_success();
     parked_units_do_not_keep_a_worker_that_was_told_to_finish();
     a_fresh_worker_starts_threads_for_calls_that_are_sent_away_and_for_no_others();
+    the_limit_that_ends_a_search_for_the_most_units_is_named();
     a_parent_that_goes_away_ends_the_worker_quietly();
     what_cannot_be_had_is_unsupported_and_the_worker_still_ends_with_success();
     an_unknown_contender_and_a_wrong_turn_are_errors();
-    println!("the worker protocol: 6 passed");
+    println!("the worker protocol: 7 passed");
     Ok(())
 }

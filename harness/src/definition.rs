@@ -220,8 +220,11 @@ impl Definition {
         }
         self.check_tables()?;
         let known = |name: &str| name == "iterations" || self.in_every_cell(name);
-        let expected = [self.expect.switches.as_ref(), self.expect.units.as_ref(), Some(&self.expect.check)];
-        let promised = expected.into_iter().flatten().flat_map(Formula::names).find(|n| !known(n));
+        let expected = [self.expect.switches.as_ref(), self.expect.units.as_ref()];
+        // The answer may be one for each unit, where how many there will be is the question.
+        let answer = self.expect.check.names().filter(|name| *name != "units");
+        let promised =
+            expected.into_iter().flatten().flat_map(Formula::names).chain(answer).find(|n| !known(n));
         let beside = self.beside.values().flat_map(|b| std::iter::once(&b.divisor).chain(&b.dividend));
         let divisors = std::iter::once(&self.divisor).chain(beside);
         let mut divided = divisors.flat_map(Formula::names);

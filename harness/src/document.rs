@@ -119,7 +119,8 @@ fn measured_cell(
     (cell.status, cell.reason) = match outcome.ended.get(&cell.id) {
         Some(Fault { status, reason }) => (*status, Some(reason.clone())),
         None if records.is_empty() => (Status::Skipped, Some("the run ended before its first block".into())),
-        None => (Status::Measured, None),
+        // Of a limit, its name.
+        None => (Status::Measured, records.iter().find_map(|(_, record)| record.reason.clone())),
     };
     let stopped = outcome.stopped.get(&group.id).copied().unwrap_or(Stopped::Budget);
     let names: BTreeSet<&String> = records.iter().flat_map(|(_, r)| r.values.keys()).collect();
@@ -156,7 +157,7 @@ fn metric(
     let (unit, better) = match group.method() {
         Method::Served => served::beside(name),
         Method::Ticks => ticks::beside(name),
-        Method::Slices | Method::Population => None,
+        Method::Slices | Method::Population | Method::Limit => None,
     }
     .unwrap_or((declared.as_str(), definition.better));
     let samples: Vec<Sample> = records

@@ -124,6 +124,8 @@ pub(crate) fn confirmed(sample: &Sample, outside: Outside) -> Result<(), Fault> 
 fn promised(group: &Group<'_>, sample: &Sample, formula: &Formula) -> Result<u64, Fault> {
     let lookup = |name: &str| match name {
         "iterations" => Some(sample.iterations),
+        // Of what has no number before it is tried, the answer can only be promised in terms of what was done.
+        "units" if group.number(name).is_none() => Some(sample.units),
         name => group.number(name),
     };
     formula.evaluate(lookup).ok_or_else(|| Fault::failed("a formula of the definition has no value here"))

@@ -27,6 +27,8 @@ pub struct Profile {
     pub loads: (usize, Duration),
     /// Ticks of a slice in the policy family: p99 wants a thousand.
     pub ticks: u64,
+    /// Where the search for the most units stops at the latest.
+    pub most_units: u64,
     /// Blocks at which an interval may be looked at; the last is the cap. Fixed beforehand, since looking
     /// whenever one likes is how an interval loses its level.
     pub looks: &'static [u32],
@@ -43,6 +45,7 @@ const PROFILES: [Profile; 4] = [
         slice: Duration::from_millis(5),
         loads: (1, Duration::from_millis(20)),
         ticks: 100,
+        most_units: 500,
         looks: &[1],
         width: None,
         budget: None,
@@ -53,6 +56,7 @@ const PROFILES: [Profile; 4] = [
         slice: Duration::from_millis(6),
         loads: (1, Duration::from_millis(500)),
         ticks: 1000,
+        most_units: 4_000_000,
         looks: &[6, 9, 12],
         width: Some(0.05),
         // Three minutes, less the block in flight when it is spent and the page.
@@ -64,6 +68,7 @@ const PROFILES: [Profile; 4] = [
         slice: Duration::from_millis(6),
         loads: (1, Duration::from_secs(1)),
         ticks: 2000,
+        most_units: 4_000_000,
         looks: &[20],
         width: None,
         budget: Some(Duration::from_mins(20)),
@@ -74,6 +79,7 @@ const PROFILES: [Profile; 4] = [
         slice: Duration::from_millis(6),
         loads: (4, Duration::from_secs(1)),
         ticks: 2000,
+        most_units: 4_000_000,
         looks: &[40],
         width: None,
         budget: None,
@@ -106,6 +112,8 @@ pub enum Method {
     Served,
     /// Ticks, and how late each was.
     Ticks,
+    /// One search for the most units, in one block: a limit is no sample.
+    Limit,
 }
 
 impl Method {
@@ -113,6 +121,7 @@ impl Method {
     pub fn of(definition: &Definition) -> Method {
         match (definition.model.as_str(), definition.unit.as_str()) {
             ("echo", _) => Method::Served,
+            ("limit", _) => Method::Limit,
             (_, "µs late") => Method::Ticks,
             (_, unit) if unit.starts_with("bytes/") => Method::Population,
             _ => Method::Slices,
@@ -177,6 +186,7 @@ impl Group<'_> {
         match self.method() {
             Method::Slices => "time",
             Method::Population => "bytes",
+            Method::Limit => "count",
             Method::Served if self.definition.unit == "requests/s" => "rate",
             Method::Served | Method::Ticks => "p99",
         }

@@ -65,6 +65,10 @@ impl Prepare {
 }
 
 /// What a worker answers.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a reply is taken apart as soon as it is read: nobody keeps two"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// To `hello`.
@@ -134,6 +138,8 @@ pub struct Sample {
     pub kept_bytes: Option<u64>,
     /// What is left of them when its contender has rested.
     pub trimmed_bytes: Option<u64>,
+    /// What ended a search for the most units, with its value, in `stack.limit`.
+    pub limit: Option<String>,
     /// Threads that came during the slice and carry no unit, where that is asked.
     pub threads: Option<u64>,
     /// Requests sent, by a load.
@@ -314,6 +320,9 @@ impl fmt::Display for Reply {
                         write!(f, " {key}={value}")?;
                     }
                 }
+                if let Some(limit) = &s.limit {
+                    write!(f, " limit={}", encoded(limit))?;
+                }
                 if !s.latencies_ns.is_empty() {
                     write!(f, " latencies_ns={}", joined(&s.latencies_ns))?;
                 }
@@ -361,6 +370,7 @@ impl Reply {
                 second_ns: line.optional_count("second_ns")?,
                 kept_bytes: line.optional_count("kept_bytes")?,
                 trimmed_bytes: line.optional_count("trimmed_bytes")?,
+                limit: line.text("limit").map(str::to_owned),
                 threads: line.optional_count("threads")?,
                 sent: line.optional_count("sent")?,
                 answered: line.optional_count("answered")?,
@@ -420,6 +430,7 @@ mod tests {
             bytes: Some(14),
             cpu_ns: Some(15),
             threads: Some(18),
+            limit: Some("vm.max_map_count = 65530, of which 65528 are used".into()),
             second_ns: Some(19),
             kept_bytes: Some(20),
             trimmed_bytes: Some(21),

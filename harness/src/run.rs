@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             let known = self.iterations.contains_key(&cell) || self.outcome.ended.contains_key(&cell);
-            if known || matches!(group.method(), Method::Population | Method::Ticks) {
+            if known || matches!(group.method(), Method::Population | Method::Ticks | Method::Limit) {
                 continue;
             }
             let _aside = self.stand_aside(group)?;
@@ -375,6 +375,7 @@ impl<'a> Run<'a> {
             plan.controls.iter().flat_map(|group| due.clone().map(move |n| (BlockKind::Control, group, n)));
         let mut blocks: Vec<(BlockKind, &Group<'a>, u32)> = cells.chain(controls).collect();
         plan.rng(block, "round").shuffle(&mut blocks);
+        blocks.retain(|(_, group, number)| group.method() != Method::Limit || *number == 1);
         blocks.retain(|(kind, group, number)| {
             let id = block_id(*kind, group);
             !self.outcome.blocks.iter().any(|kept| kept.cell == id && kept.block == *number)
@@ -422,6 +423,10 @@ impl<'a> Run<'a> {
                 Method::Ticks => {
                     let ticks = self.plan.profile.ticks;
                     self.block_one_by_one(group, block, &mut rng, ticks, |c| self.ticks(group, c))?
+                }
+                Method::Limit => {
+                    let most = self.plan.profile.most_units;
+                    self.block_one_by_one(group, block, &mut rng, most, |c| self.limit(group, c))?
                 }
                 Method::Served => self.block_of_loads(group, block, &mut rng)?,
             };
@@ -584,6 +589,26 @@ impl<'a> Run<'a> {
         ticks::threads_agree(&sample, threads, || ticks::threads(worker.pid()))?;
         let placed = worker.leave()?;
         Ok(WorkerRecord { placed, ..ticks::measured(group, contender, &sample)? })
+    }
+
+    /// One search for the most units.
+    fn limit(&self, group: &Group<'_>, contender: &Contender) -> std::result::Result<WorkerRecord, Fault> {
+        let most = self.plan.profile.most_units;
+        let (mut worker, _) = self.start(group, contender, &[])?;
+        let (sample, _) = worker.slice(most)?;
+        ledger::checked(group, contender, &sample)?;
+        worker.finish()?;
+        if sample.limit.is_none() {
+            return Err(Fault::invalid("the search ended without the name of a limit"));
+        }
+        Ok(WorkerRecord {
+            slices_ns: vec![sample.elapsed_ns],
+            values: BTreeMap::from([(group.primary().to_owned(), sample.units as f64)]),
+            reason: sample.limit.clone(),
+            operations: sample.units,
+            ledger: Some(ledger::of(group, contender, std::slice::from_ref(&sample))),
+            ..empty_record(contender, most)
+        })
     }
 
     fn population(

@@ -176,6 +176,10 @@ fn lower_first(text: &str) -> String {
 /// Title of a workload's figure: what it found.
 pub(crate) fn finding(workload: &Workload) -> String {
     let name = &workload.name;
+    if workload.groups.iter().flat_map(|g| &g.cells).any(|c| c.primary == "count" && cell_point(c).is_some())
+    {
+        return limit(workload);
+    }
     if let Some(left) = left_over(workload) {
         return format!("{name}: {left}");
     }
@@ -316,6 +320,21 @@ pub(crate) fn connection(workload: &Workload) -> String {
             factor_interval(a.median, a.low, a.high)
         ),
         None => format!("{}: what a connection adds to the server’s memory", workload.name),
+    }
+}
+
+/// Title of the figure of limits: how many of either lived at once where both were tried first.
+fn limit(workload: &Workload) -> String {
+    let lived = |group: &Group, contender: &str| {
+        let p = cell_point(group.of(contender)?)?;
+        Some(digits(p.middle))
+    };
+    let both = |g: &Group| Some((lived(g, "thread")?, lived(g, "coroutine")?));
+    match workload.groups.iter().find_map(both) {
+        Some((threads, coroutines)) => {
+            format!("{}: {threads} threads or {coroutines} coroutines, each with its limit", workload.name)
+        }
+        None => format!("{}: how many lived, and what ended them", workload.name),
     }
 }
 
@@ -475,6 +494,11 @@ pub(crate) fn explanation(workload: &str) -> &'static str {
         "stack.idle" => {
             "Units report once and park; the population grows, and the slope of all ledgers together, process and \
              kernel, is what one more unit weighs. Resident memory alone would show about a quarter of a thread."
+        }
+        "stack.limit" => {
+            "Units are started, and all of them live, until one cannot be had. What ends them is a setting of the system more often than want \
+             of memory, so its name stands beside the number. What other programs need is left alone: the search stops at half of the memory \
+             that was available and at nine tenths of the threads that the kernel allows."
         }
         "stack.depth" => {
             "A unit descends into pages of its stack that are not there, and once more now that they are. The first descent is a page fault for \

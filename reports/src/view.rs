@@ -17,7 +17,7 @@ const FAMILIES: [(&str, &str, &str); 6] = [
 ];
 
 /// Workloads by the words a reader knows them by; the id stands beside it.
-const NAMES: [(&str, &str); 22] = [
+const NAMES: [(&str, &str); 23] = [
     ("switch.raw", "Bare switch"),
     ("switch.yield", "Yield"),
     ("switch.handoff", "Hand-off"),
@@ -33,6 +33,7 @@ const NAMES: [(&str, &str); 22] = [
     ("spawn.tree", "Tree of units"),
     ("stack.idle", "Parked unit"),
     ("stack.depth", "Descent into the stack"),
+    ("stack.limit", "Units at once"),
     ("policy.hog", "Ticks beside a hog"),
     ("policy.timer", "Ticks of many"),
     ("policy.blocking", "Ticks beside a blocking call"),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use switchmark_harness::protocol::Prepare;
 use switchmark_runtime::net::{self, PipeReader, PipeWriter, TcpListener, TcpStream};
 use switchmark_runtime::raw::{self, Stack, Yielder};
+use switchmark_runtime::stack::{Guard, StackConfig};
 use switchmark_runtime::{Builder, Handle, JoinHandle, Preemption, Runtime, stack, task};
 use switchmark_schema::ParamValue;
 
@@ -27,12 +28,18 @@ const RAW_STACK: usize = 64 << 10;
 /// Runs `visit` as the first coroutine of a runtime, with the calling thread as its only worker; returns when all
 /// coroutines have ended.
 pub(crate) fn enter<T>(visit: impl FnOnce() -> T) -> io::Result<T> {
+    enter_guarded(Guard::Auto, visit)
+}
+
+/// As [`enter`], with the guards that the cell asks for.
+pub(crate) fn enter_guarded<T>(guard: Guard, visit: impl FnOnce() -> T) -> io::Result<T> {
+    let builder = Builder::new().stack(StackConfig::default().guard(guard));
     // SAFETY: the contract is that nothing suspends inside a thread-local's initialiser or destructor, under a scoped
     // thread-local, or out of a coroutine entered before. What suspends here are the models, through the calls of
     // `Concurrency` alone; none of them sits in a closure that a thread-local runs, and a cell is entered from the
     // thread's own stack. The models are the keepers. The worker's loop and the tests around them read and write
     // between slices, outside the calls that suspend.
-    unsafe { Builder::new().run_local(visit) }
+    unsafe { builder.run_local(visit) }
 }
 
 /// A runtime with a worker for each CPU of the placement, bound to it unless the placement is free.
@@ -57,6 +64,16 @@ pub(crate) fn dialled(prepare: &Prepare) -> io::Result<Result<Runtime, String>> 
     }
     // SAFETY: as in `enter`.
     unsafe { builder.build() }.map(Ok)
+}
+
+/// The guard that the cell asks for; a marker where the kernel has it unless it says otherwise.
+pub(crate) fn guard(prepare: &Prepare) -> Result<Guard, String> {
+    match prepare.param("guard") {
+        None => Ok(Guard::Auto),
+        Some(ParamValue::Word(word)) if word == "marker" => Ok(Guard::Auto),
+        Some(ParamValue::Word(word)) if word == "mprotect" => Ok(Guard::Protect),
+        Some(other) => Err(format!("parameter guard is {other}: it is marker or mprotect")),
+    }
 }
 
 /// The worker of this runtime that is bound to a CPU.
@@ -90,7 +107,11 @@ impl Concurrency for Coroutine {
     }
 
     fn join<T: Send + 'static>(unit: JoinHandle<T>) -> T {
-        unit.join().unwrap_or_else(|e| panic!("a unit has no answer: {e}"))
+        Self::try_join(unit).unwrap_or_else(|e| panic!("a unit has no answer: {e}"))
+    }
+
+    fn try_join<T: Send + 'static>(unit: JoinHandle<T>) -> Result<T, String> {
+        unit.join().map_err(|e| e.to_string())
     }
 
     #[expect(

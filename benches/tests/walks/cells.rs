@@ -68,6 +68,7 @@ pub(crate) fn slices(prepare: &Prepare) -> Vec<u64> {
         "spawn-batch" | "tree" => vec![1, 5],
         "hog-and-tick" | "tickers" | "stall" => vec![5, 50],
         "recurse" => vec![1, 50],
+        "limit" => vec![10, 600],
         _ => vec![40, 3000],
     }
 }
@@ -92,6 +93,7 @@ pub(crate) fn faults(
 ) -> Vec<String> {
     let expected = |name: &str| match name {
         "iterations" => Some(sample.iterations),
+        "units" if definition.value(&prepare.params, name).is_none() => Some(sample.units),
         _ => definition.value(&prepare.params, name),
     };
     let mut faults = Vec::new();
@@ -117,8 +119,12 @@ pub(crate) fn faults(
     faults
 }
 
-/// The same sample, had its worker done a tenth less than it was asked for and divided by: its books must refute it.
+/// The same sample, had its worker done a tenth less than it was asked for and divided by: its books must refute it. Where the units are the
+/// answer, had it made a tenth fewer than it says.
 pub(crate) fn overstated(sample: &Sample) -> Sample {
+    if sample.limit.is_some() {
+        return Sample { units: sample.units + sample.units.div_ceil(10), ..sample.clone() };
+    }
     Sample { iterations: sample.iterations + sample.iterations.div_ceil(10), ..sample.clone() }
 }
 

@@ -299,6 +299,23 @@ fn a_stack_that_was_deep_is_kept_in_part_and_a_depth_that_is_no_page_is_refused(
 }
 
 #[test]
+fn a_search_for_the_most_units_ends_with_its_cap_and_says_so() {
+    let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let limit = definition("stack.limit");
+    let cell =
+        |guard: &str| prepare(&limit, "same-core", vec![("guard".into(), ParamValue::Word(guard.into()))]);
+    for contender in ["thread", "coroutine"] {
+        let sample = run(contender, &cell("mprotect"), &[300]).unwrap();
+        assert_eq!((sample.units, sample.peak_live, sample.check), (300, 300, 300), "{contender}");
+        assert_eq!(sample.limit.as_deref(), Some("the 300 units that were asked for at most"));
+        let mut lost = sample.clone();
+        lost.check -= 1;
+        assert_eq!(faults(&limit, &cell("mprotect"), &lost).len(), 1, "a unit that never ran is no unit");
+    }
+    assert!(run("coroutine", &cell("none"), &[1]).unwrap_err().contains("marker or mprotect"));
+}
+
+#[test]
 fn more_threads_than_the_system_allows_are_refused_by_the_limits_name() {
     let _alone = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     let idle = definition("stack.idle");

@@ -163,6 +163,25 @@ fn a_smoke_run_of_everything_is_one_valid_document_whose_books_agree() {
         assert_eq!(cell.primary, "rate");
     }
     assert!(served.count() >= 3, "thread, coroutine and epoll serve");
+    let only = |cell: &switchmark_schema::Cell, metric: &str| cell.metrics[metric].samples[0].value;
+    let of = |workload: &'static str| result.cells.iter().filter(move |c| c.workload == workload);
+    for cell in of("stack.limit") {
+        assert!((only(cell, "count") - 500.0).abs() < 0.5, "{}", cell.id);
+        let limit = cell.reason.as_deref().expect("a limit has a name");
+        assert!(limit.contains("the 500 units that were asked for"), "{}: {limit}", cell.id);
+    }
+    for cell in of("stack.depth") {
+        assert!(
+            only(cell, "trimmed") <= only(cell, "kept") && only(cell, "second") < only(cell, "time"),
+            "{}",
+            cell.id
+        );
+    }
+    for cell in of("policy.blocking") {
+        let sent_away = cell.contender == "coroutine" && cell.id.contains("mechanism=blocking/");
+        assert_eq!(only(cell, "threads") > 0.0, sent_away, "{}", cell.id);
+    }
+    assert!(["stack.limit", "stack.depth", "policy.blocking"].iter().all(|id| of(id).count() >= 2));
     for file in ["blocks.jsonl", "report.html", "charts/headline.svg", "charts/headline.png"] {
         assert!(fs::metadata(bench.path("out").join(file)).is_ok_and(|m| m.len() > 0), "{file}");
     }

@@ -10,6 +10,7 @@
 
 mod bill;
 mod dots;
+mod limit;
 mod load;
 mod tail;
 mod waterfall;
@@ -144,11 +145,12 @@ pub(crate) fn headline(families: &[Family]) -> Result<Option<Chart>, RenderError
     dots::headline(families)
 }
 
-/// The figures of a workload: the bill where its units were weighed, the waterfall where it has the parts of something, else dots, after the lines of a load or of a tail where it has them, and
+/// The figures of a workload: the bill where its units were weighed, the limits where they were looked for, the waterfall where it has the parts of something, else dots, after the lines of a load or of a tail where it has them, and
 /// before what a connection weighs or a unit keeps of its depth.
 pub(crate) fn of_workload(workload: &Workload) -> Result<Vec<Chart>, RenderError> {
     let mut out = Vec::new();
     out.extend(bill::bill(workload)?);
+    out.extend(limit::limit(workload)?);
     out.extend(waterfall::waterfall(workload)?);
     if out.is_empty() {
         out.extend(load::load(workload)?);

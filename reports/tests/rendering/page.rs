@@ -174,6 +174,34 @@ fn what_a_stack_keeps_of_a_depth_is_drawn_in_two_parts_and_told_in_the_title() {
 }
 
 #[test]
+fn a_limit_is_drawn_with_its_name() {
+    let mut doc = outward();
+    doc.cells
+        .retain(|c| c.workload == "io.idle" && ["thread", "coroutine", "go"].contains(&c.contender.as_str()));
+    for (cell, units) in doc.cells.iter_mut().zip([16_127.0, 32_511.0, 5.0]) {
+        cell.id = format!("stack.limit/guard=mprotect/same-core/{}", cell.contender);
+        cell.workload = "stack.limit".into();
+        cell.primary = "count".into();
+        cell.reason = Some(format!("vm.max_map_count = 65530 for {}", cell.contender));
+        let count = metric("units", switchmark_schema::Better::Higher, units);
+        cell.metrics = [("count".to_owned(), count)].into();
+        if cell.contender == "go" {
+            cell.status = Status::Unsupported;
+        }
+    }
+    let limit = chart(&doc, "stack-limit").expect("the limits");
+    assert!(limit.title.contains("16\u{202f}127 threads or 32\u{202f}511 coroutines"), "{}", limit.title);
+    for text in ["65530 for thread", "65530 for coroutine", "32\u{202f}511", "unsupported: vm.max_map_count"]
+    {
+        assert!(limit.svg.contains(text), "{text}");
+    }
+    // One figure: a second of the same numbers would leave the names out.
+    let drawn = charts(&doc).unwrap().into_iter().filter(|c| c.name.starts_with("stack-limit")).count();
+    assert_eq!(drawn, 1);
+    assert!(words(&page(std::slice::from_ref(&doc))).contains("vm.max_map_count = 65530 for thread"));
+}
+
+#[test]
 fn lateness_is_drawn_by_quantile_with_the_intervals_that_there_are() {
     let doc = outward();
     let tail = chart(&doc, "policy-hog-tail").expect("the tail");
