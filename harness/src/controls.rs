@@ -4,9 +4,10 @@
 //! a slow-down that no noise explains away. The twin must be found equal (*null*) and the slower one different (*liveness*);
 //! where either comes out wrong, the environment is not to be trusted, and neither is any other number of the run.
 
-use crate::plan::{Group, Plan};
+use crate::plan::{Group, Plan, order};
 use crate::run::Asked;
 use crate::stats::{self, Interval, Sample};
+use fastrand::Rng;
 use std::ops::RangeInclusive;
 use switchmark_schema::{BlockKind, BlockRecord, Control, ControlKind, ControlSample, Ratio, Status};
 
@@ -20,16 +21,20 @@ pub(crate) const CELLS: [(&str, (&str, &str), &str, &str); 2] = [
 pub(crate) const BLOCKS: u32 = 12;
 
 /// Who sits in a block beside the contender, by the names in its record.
-pub(crate) const TWIN: &str = "twin";
-pub(crate) const INJECTED: &str = "injected";
-pub(crate) const SEATS: usize = 3;
+const TWIN: &str = "twin";
+const INJECTED: &str = "injected";
 
 /// What the injected twin is asked for.
 const MORE: f64 = 1.07;
 
-/// What each slice of a block is asked for, in this order.
-pub(crate) fn asked(order: Vec<usize>) -> Vec<Asked> {
-    order.into_iter().map(|seat| Asked { seat, times: if seat == SEATS - 1 { MORE } else { 1.0 } }).collect()
+/// Who sits in a block, and what each of its slices is asked for.
+pub(crate) fn seated<'a>(group: &Group<'a>, rng: &mut Rng, slices: usize) -> ([&'a str; 3], Vec<Asked>) {
+    let names = [group.contenders[0].id(), TWIN, INJECTED];
+    (names, order(rng, names.len(), slices).into_iter().map(asked).collect())
+}
+
+fn asked(seat: usize) -> Asked {
+    Asked { seat, times: if seat == 2 { MORE } else { 1.0 } }
 }
 
 /// Fewer iterations than these cannot be made 7 % more.
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn of_the_three_only_the_injected_twin_is_asked_for_more() {
-        let asked = asked(vec![0, 2, 1]);
+        let asked = [0, 2, 1].map(asked);
         assert_eq!(asked.iter().map(|a| a.seat).collect::<Vec<_>>(), [0, 2, 1]);
         assert!(asked.iter().all(|a| (a.times > 1.0) == (a.seat == 2)), "{asked:?}");
     }

@@ -185,8 +185,7 @@ fn metric(
     }
 }
 
-/// A contender over another, paired by block: from neighbouring slices where these two alternate, from the
-/// two samples where more compete.
+/// A contender over another, paired by block.
 fn ratio(
     group: &Group<'_>,
     contender: &str,
@@ -194,21 +193,31 @@ fn ratio(
     metric: &str,
     blocks: &[&BlockRecord],
 ) -> Option<Ratio> {
-    let log = |block: &&BlockRecord| {
-        let (a, b) = (of_contender(block, contender)?, of_contender(block, to)?);
-        if block.workers.len() == 2 && metric == group.primary() && !a.minima.is_empty() {
-            let order: Vec<usize> = block.order.bytes().map(|letter| usize::from(letter - b'A')).collect();
-            let first_is_a = block.workers.first().is_some_and(|w| w.contender == contender);
-            let order: Vec<usize> = order.iter().map(|who| who ^ usize::from(!first_is_a)).collect();
-            return stats::ratio::of_slices(&order, &costs(a), &costs(b));
-        }
-        // A share may be zero or below, and then nothing is a multiple of it.
-        Some((a.values.get(metric)? / b.values.get(metric)?).ln()).filter(|log| log.is_finite())
-    };
+    let log = |block: &&BlockRecord| log_ratio(group, block, contender, to, metric);
     let logs: Vec<f64> = blocks.iter().filter_map(log).collect();
     let count = u32::try_from(logs.len()).ok()?;
     let Interval { median, low, high, level } = stats::ratio::over_blocks(logs)?;
     Some(Ratio { to: to.into(), median, low, high, level, blocks: count })
+}
+
+/// What a block says of a contender over another: from neighbouring slices where these two alternate, from the two samples where more
+/// compete.
+pub(crate) fn log_ratio(
+    group: &Group<'_>,
+    block: &BlockRecord,
+    contender: &str,
+    to: &str,
+    metric: &str,
+) -> Option<f64> {
+    let (a, b) = (of_contender(block, contender)?, of_contender(block, to)?);
+    if block.workers.len() == 2 && metric == group.primary() && !a.minima.is_empty() {
+        let order: Vec<usize> = block.order.bytes().map(|letter| usize::from(letter - b'A')).collect();
+        let first_is_a = block.workers.first().is_some_and(|w| w.contender == contender);
+        let order: Vec<usize> = order.iter().map(|who| who ^ usize::from(!first_is_a)).collect();
+        return stats::ratio::of_slices(&order, &costs(a), &costs(b));
+    }
+    // A share may be zero or below, and then nothing is a multiple of it.
+    Some((a.values.get(metric)? / b.values.get(metric)?).ln()).filter(|log| log.is_finite())
 }
 
 /// Cost of an operation in each slice of a worker.

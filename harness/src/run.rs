@@ -399,12 +399,8 @@ impl<'a> Run<'a> {
                 elapsed: began.elapsed(),
             })?;
             if kind == BlockKind::Control {
-                let asked = controls::asked(order(
-                    &mut plan.rng(number, &group.cell(group.contenders[0].id())),
-                    controls::SEATS,
-                    plan.profile.slices,
-                ));
-                let names = [group.contenders[0].id(), controls::TWIN, controls::INJECTED];
+                let mut rng = plan.rng(number, &group.cell(group.contenders[0].id()));
+                let (names, asked) = controls::seated(group, &mut rng, plan.profile.slices);
                 let record = self.block_of_a_control(group, number, &names, &asked)?;
                 if self.interrupted() {
                     return Ok(()); // As below.
@@ -460,7 +456,7 @@ impl<'a> Run<'a> {
             turns.into_iter().map(|seat| Turn { seat, iterations: seats[seat].1 }).collect();
         let (seats, contamination) = self.seated(group, seats, &turns);
         let workers = seats.into_iter().map(|seat| seat.record(group)).collect();
-        Ok(block_record(group, block, &letters_of(&turns), workers, contamination))
+        Ok(block_record(group, block, &seats_of(&turns), workers, contamination))
     }
 
     /// A block of a control: so many times the same contender, named apart, each slice of which is asked for so many times the
@@ -485,7 +481,7 @@ impl<'a> Run<'a> {
             .into_iter()
             .zip(names)
             .map(|(seat, name)| WorkerRecord { contender: (*name).to_owned(), ..seat.record(group) });
-        let record = block_record(group, block, &letters_of(&turns), workers.collect(), contamination);
+        let record = block_record(group, block, &seats_of(&turns), workers.collect(), contamination);
         Ok(BlockRecord { kind: BlockKind::Control, cell, ..record })
     }
 
@@ -723,7 +719,7 @@ struct Turn {
     iterations: u64,
 }
 
-fn letters_of(turns: &[Turn]) -> Vec<usize> {
+fn seats_of(turns: &[Turn]) -> Vec<usize> {
     turns.iter().map(|turn| turn.seat).collect()
 }
 
@@ -914,7 +910,9 @@ fn measured(
     }
     record.slices_ns = samples.iter().map(|s| s.elapsed_ns).collect();
     for sample in samples {
-        record.operations += ledger::divisor(group, sample)?;
+        // Those that it stands for: what a control was asked for beyond the cell's count is a slow-down there, too.
+        record.operations +=
+            scaled(ledger::divisor(group, sample)?, iterations as f64 / sample.iterations as f64);
     }
     record.ledger = Some(ledger::of(group, contender, samples));
     Ok(record)

@@ -6,6 +6,7 @@
 //! the order of a careless benchmark, which must be taken in, or the adversary proves nothing.
 
 use crate::controls::{self, BLOCKS, Estimator};
+use crate::document;
 use crate::error::{Error, Result};
 use crate::plan::{self, Group, Plan};
 use crate::run::{Asked, Event, Instrument, Observer, Run};
@@ -145,7 +146,7 @@ impl<'a> Bench<'a> {
                     return Ok(None);
                 };
                 for (seat, logs) in by_seat.iter_mut().enumerate() {
-                    logs.push(log_ratio(group, &record, &asked, seat + 1)?);
+                    logs.push(log_ratio(group, &record, seat + 1)?);
                 }
             }
             logs.push(by_seat);
@@ -201,11 +202,8 @@ impl<'a> Bench<'a> {
             let mut blocks = Vec::new();
             for block in 1..=BLOCKS {
                 for group in &self.plan.controls {
-                    let contender = group.contenders[0].id();
                     let mut rng = self.plan.rng(block, &format!("controls {run} {}", group.id));
-                    let order = plan::order(&mut rng, controls::SEATS, self.plan.profile.slices);
-                    let names = [contender, controls::TWIN, controls::INJECTED];
-                    let asked = controls::asked(order);
+                    let (names, asked) = controls::seated(group, &mut rng, self.plan.profile.slices);
                     match self.block(group, block, &names, &asked, observe)? {
                         Some(record) => blocks.push(record),
                         None => return Ok(None),
@@ -234,21 +232,13 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What a block says of a seat against the first: as documents have it, of neighbouring slices where two alternate, else of the medians.
-fn log_ratio(group: &Group<'_>, record: &BlockRecord, asked: &[Asked], seat: usize) -> Result<f64> {
+/// What a block says of a seat against the first: as documents have it or, where an order without pairs gives them nothing to
+/// compare, of the medians, as a careless benchmark would.
+fn log_ratio(group: &Group<'_>, record: &BlockRecord, seat: usize) -> Result<f64> {
     let (first, other) = (&record.workers[0], &record.workers[seat]);
-    let ns = |slices: &[u64]| -> Vec<f64> { slices.iter().map(|ns| *ns as f64).collect() };
-    let by_pairs = (record.workers.len() == 2).then(|| {
-        // As `of_slices` has it, the log of what is 0 in the order over what is 1.
-        let order: Vec<usize> = asked.iter().map(|asked| 1 - asked.seat).collect();
-        stats::ratio::of_slices(&order, &ns(&other.slices_ns), &ns(&first.slices_ns))
-    });
-    let of_medians = || {
-        let value = |worker: &switchmark_schema::WorkerRecord| worker.values.get(group.primary()).copied();
-        Some((value(other)? / value(first)?).ln())
-    };
-    by_pairs
-        .flatten()
+    let metric = group.primary();
+    let of_medians = || Some((other.values.get(metric)? / first.values.get(metric)?).ln());
+    document::log_ratio(group, record, &other.contender, &first.contender, metric)
         .or_else(of_medians)
         .ok_or_else(|| Error::worker(format!("{}: a worker gave no time", group.id)))
 }

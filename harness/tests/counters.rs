@@ -8,16 +8,17 @@ use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::raw::{c_int, c_uint, c_ulong};
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc;
 use switchmark_harness::counters::{Attached, Choice, Probed, counted};
 use switchmark_schema::{Counter, CounterState};
 
-/// What a kernel does with an event, by its type and number.
-type Answer = fn(u32, u64) -> Result<&'static [[u64; 3]], c_int>;
+/// What a kernel makes of an event that it is asked for: the readings of its counter (count, time enabled, time running), or a refusal.
+type Answered = Result<&'static [[u64; 3]], c_int>;
 
-/// A kernel that answers so, and from whose counters these readings come: count, time enabled, time running.
-struct Kernel(Answer);
+/// A kernel that answers so.
+struct Kernel<A>(A);
 
-impl Hooks for Kernel {
+impl<A: FnMut(&bindings::perf_event_attr) -> Answered> Hooks for Kernel<A> {
     unsafe fn perf_event_open(
         &mut self,
         attrs: *mut bindings::perf_event_attr,
@@ -28,7 +29,7 @@ impl Hooks for Kernel {
     ) -> c_int {
         // SAFETY: the crate hands over its own attributes, as it would to the kernel.
         let attrs = unsafe { &*attrs };
-        match self.0(attrs.type_, attrs.config) {
+        match self.0(attrs) {
             Ok(readings) => {
                 // A datagram a reading, as a read of a counter is one.
                 let (ours, theirs) = UnixDatagram::pair().expect("a pair");
@@ -64,7 +65,10 @@ impl Hooks for Kernel {
 }
 
 /// On a thread of its own, whose hooks end with it.
-fn with_kernel<T: Send>(answer: Answer, work: impl FnOnce() -> T + Send) -> T {
+fn with_kernel<T: Send>(
+    answer: impl FnMut(&bindings::perf_event_attr) -> Answered + Send + 'static,
+    work: impl FnOnce() -> T + Send,
+) -> T {
     let hooked = || {
         // SAFETY: this thread has no counter yet, and every counter it makes is dropped before it ends.
         unsafe { hooks::set_thread_hooks(Box::new(Kernel(answer))) };
@@ -78,7 +82,10 @@ const CYCLES: u64 = bindings::PERF_COUNT_HW_CPU_CYCLES as u64;
 const INSTRUCTIONS: u64 = bindings::PERF_COUNT_HW_INSTRUCTIONS as u64;
 
 /// What the counters of a worker say of ten operations.
-fn counters(answer: Answer, choice: &'static str) -> Vec<(String, Counter)> {
+fn counters(
+    answer: fn(&bindings::perf_event_attr) -> Answered,
+    choice: &'static str,
+) -> Vec<(String, Counter)> {
     with_kernel(answer, move || {
         let probed = Probed::probe(&choice.parse::<Choice>().unwrap());
         let mut found: Vec<(String, Counter)> = probed.refusals().into_iter().collect();
@@ -93,8 +100,7 @@ fn counters(answer: Answer, choice: &'static str) -> Vec<(String, Counter)> {
 
 #[test]
 fn a_counter_that_had_to_share_the_processor_is_scaled_by_the_time_it_had() {
-    let shared: Answer = |_, _| Ok(&[[0, 0, 0], [1000, 400, 100]]);
-    let found = counters(shared, "cycles:u");
+    let found = counters(|_| Ok(&[[0, 0, 0], [1000, 400, 100]]), "cycles:u");
     let [(name, counter)] = &found[..] else { panic!("{found:?}") };
     assert_eq!((name.as_str(), counter.state, counter.value), ("cycles:u", CounterState::Scaled, Some(4000)));
     assert_eq!((counter.share, counter.per_op), (Some(0.25), Some(400.0)));
@@ -102,12 +108,13 @@ fn a_counter_that_had_to_share_the_processor_is_scaled_by_the_time_it_had() {
 
 #[test]
 fn overflow_and_starvation_are_states_and_no_numbers() {
-    let answer: Answer = |_, config| {
-        Ok(match config {
+    let answer = |attrs: &bindings::perf_event_attr| {
+        let readings: &[_] = match attrs.config {
             CYCLES => &[[u64::MAX - 1, 10, 10], [3, 20, 20]],
             INSTRUCTIONS => &[[0, 0, 0], [0, 500, 0]],
             _ => &[[5, 5, 5], [6, 6, 6]],
-        })
+        };
+        Ok(readings)
     };
     for (name, counter) in counters(answer, "cycles,instructions") {
         let expected =
@@ -119,10 +126,10 @@ fn overflow_and_starvation_are_states_and_no_numbers() {
 
 #[test]
 fn one_refusal_takes_no_other_event_along() {
-    let answer: Answer = |kind, config| match (kind, config) {
+    let answer = |attrs: &bindings::perf_event_attr| match (attrs.type_, attrs.config) {
         (HARDWARE, CYCLES) => Err(libc::EACCES),
         (HARDWARE, _) => Err(libc::ENOENT),
-        _ => Ok(&[[0, 0, 0], [7, 10, 10]]),
+        _ => Ok(&[[0, 0, 0], [7, 10, 10]][..]),
     };
     let found = counters(answer, "cycles,instructions,context-switches");
     let state = |wanted: &str| {
@@ -138,43 +145,14 @@ fn one_refusal_takes_no_other_event_along() {
 
 #[test]
 fn hardware_is_asked_for_by_side_and_software_with_the_kernels() {
-    /// Type, number, and which sides are left out.
-    fn asked() -> Vec<(u32, bool, bool)> {
-        use std::cell::RefCell;
-        thread_local!(static SEEN: RefCell<Vec<(u32, bool, bool)>> = const { RefCell::new(Vec::new()) });
-        struct Noting;
-        impl Hooks for Noting {
-            unsafe fn perf_event_open(
-                &mut self,
-                attrs: *mut bindings::perf_event_attr,
-                _: libc::pid_t,
-                _: c_int,
-                _: c_int,
-                _: c_ulong,
-            ) -> c_int {
-                // SAFETY: the crate's own attributes.
-                let attrs = unsafe { &*attrs };
-                let sides = (attrs.exclude_user() != 0, attrs.exclude_kernel() != 0);
-                SEEN.with_borrow_mut(|seen| seen.push((attrs.type_, sides.0, sides.1)));
-                UnixDatagram::unbound().expect("a socket").into_raw_fd()
-            }
-
-            unsafe fn ID(&mut self, _: c_int, id: *mut u64) -> c_int {
-                // SAFETY: the crate's own variable.
-                unsafe { id.write(1) };
-                0
-            }
-        }
-        std::thread::spawn(|| {
-            // SAFETY: as in `with_kernel`.
-            unsafe { hooks::set_thread_hooks(Box::new(Noting)) };
-            let _ = Probed::probe(&Choice::Auto);
-            SEEN.take()
-        })
-        .join()
-        .expect("no panic")
-    }
-    let asked = asked();
+    let (tell, told) = mpsc::channel();
+    let answer = move |attrs: &bindings::perf_event_attr| {
+        tell.send((attrs.type_, attrs.exclude_user() != 0, attrs.exclude_kernel() != 0))
+            .expect("heard below");
+        Ok(&[][..])
+    };
+    with_kernel(answer, || Probed::probe(&Choice::Auto));
+    let asked: Vec<(u32, bool, bool)> = told.iter().collect();
     let hardware: Vec<_> = asked.iter().filter(|a| a.0 != bindings::PERF_TYPE_SOFTWARE).collect();
     assert_eq!(hardware.len(), 12);
     assert!(hardware.iter().all(|a| a.1 != a.2), "one side each: {hardware:?}");
